@@ -1,1 +1,13 @@
-//! (in progress)
+//! Culvert's node agent. The binaries are thin: everything is here, so that tests can start a daemon inside a namespace.
+//!
+//! An object's journey passes `plan` → `apply` → `kernel`; `observe` is the way back; `cni` admits pods; `app` says what is
+//! started, with what, in which order; `admin` and `sdnctl` are the two ends of the socket that people use.
+
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod keeper;
+pub mod kernel;
+pub mod observe;
+pub mod preflight;
+pub mod sdnctl;
