@@ -1,0 +1,125 @@
+//! What all objects have: kind, name, labels, and the rules that the Kubernetes API has for them.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// Labels, annotations and node selectors.
+pub type Labels = BTreeMap<String, String>;
+
+/// The kinds of objects we have a model of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// v1 Node.
+    Node,
+    /// v1 Namespace.
+    Namespace,
+    /// v1 Pod.
+    Pod,
+    /// apps/v1 Deployment.
+    Deployment,
+    /// apps/v1 ReplicaSet.
+    ReplicaSet,
+    /// v1 ReplicationController.
+    ReplicationController,
+    /// apps.openshift.io/v1 DeploymentConfig.
+    DeploymentConfig,
+    /// apps/v1 StatefulSet.
+    StatefulSet,
+    /// apps/v1 DaemonSet.
+    DaemonSet,
+    /// batch/v1 Job.
+    Job,
+    /// batch/v1 CronJob.
+    CronJob,
+}
+
+/// What an object is called: unique among all objects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// metadata.namespace; empty for kinds without one (Node, Namespace).
+    pub namespace: Arc<str>,
+    /// metadata.name.
+    pub name: Arc<str>,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// All of them, in the order in which listings show them.
+    pub const ALL: [Self; 11] = [
+        Self::Node,
+        Self::Namespace,
+        Self::Pod,
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::ReplicationController,
+        Self::DeploymentConfig,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Job,
+        Self::CronJob,
+    ];
+
+    /// What an agent reads: derived objects, no workloads.
+    pub const DERIVED: [Self; 3] = [Self::Node, Self::Namespace, Self::Pod];
+
+    /// As the API writes it in `kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::ReplicationController => "ReplicationController",
+            Self::DeploymentConfig => "DeploymentConfig",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Node | Self::Namespace)
+    }
+
+    /// The API groups it is or was served from, the present one first; "" is the core group.
+    pub fn groups(self) -> &'static [&'static str] {
+        match self {
+            Self::Node | Self::Namespace | Self::Pod | Self::ReplicationController => &[""],
+            Self::Deployment | Self::ReplicaSet | Self::DaemonSet => &["apps", "extensions"],
+            Self::StatefulSet => &["apps"],
+            // OpenShift 3 served it from the core group too.
+            Self::DeploymentConfig => &["apps.openshift.io", ""],
+            Self::Job | Self::CronJob => &["batch"],
+        }
+    }
+
+    /// The kind that an object's `apiVersion` and `kind` name, if we model it. All versions of a group are taken: the fields we
+    /// read have never changed between them.
+    pub fn of(api_version: &str, kind: &str) -> Option<Self> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        Self::ALL.into_iter().find(|known| known.as_str() == kind && known.groups().contains(&group))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl ObjectKey ===
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The partial shapes of Kubernetes objects as they are written.
