@@ -1,0 +1,2 @@
+//! Nodes.
+mod filesystem;
