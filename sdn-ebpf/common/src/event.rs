@@ -4,7 +4,7 @@ use crate::{Addr6, Be16, Identity, plain};
 
 /// Where in the kernel a program runs.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
     /// TCX ingress of the host's end of a pod's veth: everything that the pod sends.
     PodOut = 1,
@@ -14,6 +14,22 @@ pub enum Hook {
     HostOut = 3,
     /// TCX ingress of the uplink.
     UplinkIn = 4,
+}
+
+impl Hook {
+    /// Every hook.
+    pub const ALL: [Self; 4] = [Self::PodOut, Self::OverlayIn, Self::HostOut, Self::UplinkIn];
+
+    /// The program in the object that runs there.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::PodOut => "pod_out",
+            Self::OverlayIn => "overlay_in",
+            Self::HostOut => "host_out",
+            Self::UplinkIn => "uplink_in",
+        }
+    }
 }
 
 /// Direction of a packet as seen by the endpoint that a count belongs to.
