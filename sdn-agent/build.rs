@@ -67,7 +67,7 @@ fn build_object(
 }
 
 fn build_command(toolchain: &Toolchain, workspace: &Path, target_directory: &Path) -> Result<Command, env::VarError> {
-    let mut cargo = toolchain.cargo("build", &env::var("CARGO_CFG_TARGET_ARCH")?);
+    let mut cargo = toolchain.cargo(&toolchain.compiler.cargo, "build", &env::var("CARGO_CFG_TARGET_ARCH")?);
     cargo
         .current_dir(workspace)
         .args(["--package", "sdn-ebpf", "--profile", "ebpf", "--locked", "--quiet", "--target-dir"])

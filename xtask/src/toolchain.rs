@@ -70,10 +70,11 @@ impl Toolchain {
         Ok(Self { compiler: Compiler::find()?, linker: Linker::find()? })
     }
 
-    /// `cargo SUBCOMMAND` for [`TARGET`], with the flags that every build of the object has and none of the flags that
-    /// belong to the cargo that started us. `arch` is the machine whose registers and structures the programs will see.
-    pub fn cargo(&self, subcommand: &str, arch: &str) -> Command {
-        let mut command = Command::new(&self.compiler.cargo);
+    /// `PROGRAM SUBCOMMAND` for [`TARGET`], where the program is this toolchain's cargo or what stands in for it, with the
+    /// flags that every build of the object has and none of the flags that belong to the cargo that started us. `arch` is
+    /// the machine whose registers and structures the programs will see.
+    pub fn cargo(&self, program: &Path, subcommand: &str, arch: &str) -> Command {
+        let mut command = Command::new(program);
         command.arg(subcommand).args(["--target", TARGET]);
         if self.compiler.core == Core::FromSource {
             command.arg("-Zbuild-std=core");

@@ -1,0 +1,109 @@
+//! The hands of `setup`: apt-get and cargo install.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::Want;
+use crate::console::{self, Finished, Step, Tone};
+use crate::privilege::{Privilege, executable};
+use crate::toolchain::{LINKER_VERSION, LLVM_MAJOR};
+
+/// How much of a failed command's output is shown.
+const LAST_LINES: usize = 30;
+
+/// Installs packages in one go, then bpf-linker, which may need some of them.
+pub fn install(wants: &[Want]) -> Result<()> {
+    let packages: Vec<&str> = wants.iter().filter_map(Want::package).collect();
+    if !packages.is_empty() {
+        install_packages(&packages)?;
+    }
+    if wants.iter().any(|want| matches!(want, Want::Linker { .. })) {
+        install_linker()?;
+    }
+    Ok(())
+}
+
+/// After installing, everything has to be found. What is not is this machine's own matter.
+pub fn explain_leftovers(still_missing: &[Want]) -> Result<()> {
+    if still_missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = still_missing.iter().map(|want| format!("  {want}")).collect();
+    bail!("installed, and yet not found:\n{}\n{}", list.join("\n"), by_hand())
+}
+
+impl Want {
+    fn package(&self) -> Option<&str> {
+        match self {
+            Self::Package { name, .. } => Some(name),
+            Self::Linker { .. } => None,
+        }
+    }
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if executable("apt-get").is_none() {
+        bail!("this machine has no apt-get: install the equivalent of {} by hand.\n{}", packages.join(" "), by_hand());
+    }
+    let privilege = Privilege::find(&format!("to install {}", packages.join(" ")))?;
+    let apt = |arguments: &[&str]| {
+        let mut command = privilege.command("apt-get", &[("DEBIAN_FRONTEND", "noninteractive".into())]);
+        command.args(["-o", "Dpkg::Use-Pty=0", "-y"]).args(arguments);
+        command
+    };
+    // An outdated list names files that the mirror no longer has.
+    run("apt-get update", &mut apt(&["update"]))?;
+    let mut arguments = vec!["install", "--no-install-recommends"];
+    arguments.extend(packages);
+    run(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments)).with_context(by_hand)
+}
+
+fn install_linker() -> Result<()> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["install", "bpf-linker", "--locked", "--force", "--no-default-features"])
+        .args(["--version", &format!("~{LINKER_VERSION}"), "--features", &format!("llvm-{LLVM_MAJOR}")])
+        // Our own build's flags and wrappers are not meant for it.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("PATH", path_with_llvm()?);
+    run(&format!("cargo install bpf-linker {LINKER_VERSION} (a minute or two)"), &mut command).with_context(by_hand)
+}
+
+/// bpf-linker's build asks the first llvm-config on PATH where libLLVM is.
+fn path_with_llvm() -> Result<std::ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(std::iter::once(llvm_directory()).chain(env::split_paths(&path))).context("cannot extend PATH")
+}
+
+/// Where Debian puts the llvm-config of the LLVM that we want.
+pub fn llvm_directory() -> PathBuf {
+    PathBuf::from(format!("/usr/lib/llvm-{LLVM_MAJOR}/bin"))
+}
+
+/// Runs a command quietly; when it fails, its last words are shown.
+fn run(label: &str, command: &mut Command) -> Result<()> {
+    let mut step = Step::start(label);
+    let Finished { status, lines, .. } = console::watch(&mut step, command, |line| Some(line.trim().to_owned()))?;
+    if status.success() {
+        step.done("");
+        return Ok(());
+    }
+    step.failed(&status.to_string());
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        console::say(Tone::Quiet, format!("    {line}"));
+    }
+    bail!("{label} failed ({status}); its last words are above")
+}
+
+fn by_hand() -> String {
+    format!(
+        "By hand, the toolchain for eBPF is either Debian's rustc-web, cargo-web and libstd-rust-web-dev-bpf, or rustup's \
+         nightly with rust-src\n  (rustup toolchain install nightly --component rust-src); and LLVM {LLVM_MAJOR} with its \
+         llvm-config first on PATH for\n  cargo install bpf-linker --version ~{LINKER_VERSION} --no-default-features \
+         --features llvm-{LLVM_MAJOR}"
+    )
+}
