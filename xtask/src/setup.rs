@@ -136,9 +136,9 @@ impl Findings {
             wants.push(package(tool.package, tool.reason.to_owned()));
         }
         if let Err(missing) = &self.compiler {
-            for name in ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"] {
-                wants.push(package(name, format!("compiles the eBPF programs; {missing}")));
-            }
+            wants.push(package("rustc-web", format!("compiles the eBPF programs; {missing}")));
+            wants.push(package("cargo-web", "the cargo that belongs to it".to_owned()));
+            wants.push(package("libstd-rust-web-dev-bpf", "the core library of the kernel's target".to_owned()));
         }
         if self.no_clippy {
             wants.push(package(

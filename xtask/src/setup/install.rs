@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::Want;
 use crate::console::{self, Finished, Step, Tone};
@@ -18,10 +18,10 @@ const LAST_LINES: usize = 30;
 pub fn install(wants: &[Want]) -> Result<()> {
     let packages: Vec<&str> = wants.iter().filter_map(Want::package).collect();
     if !packages.is_empty() {
-        install_packages(&packages)?;
+        install_packages(&packages).map_err(|error| anyhow!("{error:#}{}", by_hand(wants)))?;
     }
     if wants.iter().any(|want| matches!(want, Want::Linker { .. })) {
-        install_linker()?;
+        install_linker().map_err(|error| anyhow!("{error:#}{}", by_hand(wants)))?;
     }
     Ok(())
 }
@@ -32,7 +32,7 @@ pub fn explain_leftovers(still_missing: &[Want]) -> Result<()> {
         return Ok(());
     }
     let list: Vec<String> = still_missing.iter().map(|want| format!("  {want}")).collect();
-    bail!("installed, and yet not found:\n{}\n{}", list.join("\n"), by_hand())
+    bail!("installed, and yet not found:\n{}{}", list.join("\n"), by_hand(still_missing))
 }
 
 impl Want {
@@ -46,7 +46,7 @@ impl Want {
 
 fn install_packages(packages: &[&str]) -> Result<()> {
     if executable("apt-get").is_none() {
-        bail!("this machine has no apt-get: install the equivalent of {} by hand.\n{}", packages.join(" "), by_hand());
+        bail!("this machine has no apt-get: install the equivalent of {} by hand", packages.join(" "));
     }
     let privilege = Privilege::find(&format!("to install {}", packages.join(" ")))?;
     let apt = |arguments: &[&str]| {
@@ -58,7 +58,7 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     run("apt-get update", &mut apt(&["update"]))?;
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(packages);
-    run(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments)).with_context(by_hand)
+    run(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments))
 }
 
 fn install_linker() -> Result<()> {
@@ -70,7 +70,7 @@ fn install_linker() -> Result<()> {
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("PATH", path_with_llvm()?);
-    run(&format!("cargo install bpf-linker {LINKER_VERSION} (a minute or two)"), &mut command).with_context(by_hand)
+    run(&format!("cargo install bpf-linker {LINKER_VERSION} (a minute or two)"), &mut command)
 }
 
 /// bpf-linker's build asks the first llvm-config on PATH where libLLVM is.
@@ -99,11 +99,15 @@ fn run(label: &str, command: &mut Command) -> Result<()> {
     bail!("{label} failed ({status}); its last words are above")
 }
 
-fn by_hand() -> String {
+/// What to do without us, where the toolchain for eBPF is part of what is missing.
+fn by_hand(wants: &[Want]) -> String {
+    let toolchain = |want: &Want| want.package().is_none_or(|name| name.contains("rust") || name.contains("llvm"));
+    if !wants.iter().any(toolchain) {
+        return String::new();
+    }
     format!(
-        "By hand, the toolchain for eBPF is either Debian's rustc-web, cargo-web and libstd-rust-web-dev-bpf, or rustup's \
-         nightly with rust-src\n  (rustup toolchain install nightly --component rust-src); and LLVM {LLVM_MAJOR} with its \
-         llvm-config first on PATH for\n  cargo install bpf-linker --version ~{LINKER_VERSION} --no-default-features \
-         --features llvm-{LLVM_MAJOR}"
+        "\nBy hand, the compiler for eBPF is Debian's rustc-web, cargo-web and libstd-rust-web-dev-bpf, or rustup's nightly:\n  \
+         rustup toolchain install nightly --component rust-src\nThe linker wants LLVM {LLVM_MAJOR} with its llvm-config first \
+         on PATH:\n  cargo install bpf-linker --version ~{LINKER_VERSION} --no-default-features --features llvm-{LLVM_MAJOR}"
     )
 }
