@@ -4,6 +4,7 @@
 //! here, by its name, where it came from, and what is wrong with it.
 
 mod parse;
+mod print;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sdn_cluster::ClusterNetworks;
 
 pub use parse::{Effective, Host};
 pub use settings::{Layers, Origin, Settings};
@@ -23,7 +25,7 @@ pub struct Config {
     /// Files or directories of manifests that describe the cluster, watched for changes.
     pub manifests: Vec<PathBuf>,
     /// Networks that pod addresses come from. Never empty, disjoint from each other and from the service networks.
-    pub cluster_networks: Vec<ClusterNetwork>,
+    pub cluster_networks: ClusterNetworks,
     /// Networks that service addresses come from.
     pub service_networks: Vec<IpNet>,
     /// Device that carries the tunnel and traffic to the outside; `None` follows the default route.
@@ -48,15 +50,6 @@ pub struct Config {
     pub log: Log,
     /// Every setting as it was read, with its origin, in the order of `--help`.
     pub effective: Vec<Effective>,
-}
-
-/// A network that pod addresses come from, cut into one host subnet a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClusterNetwork {
-    /// The whole network, without host bits.
-    pub cidr: IpNet,
-    /// Prefix length of a node's share.
-    pub host_prefix: u8,
 }
 
 /// The VXLAN tunnel between nodes.
@@ -186,7 +179,7 @@ impl Config {
 
     /// Whether `address` belongs to a cluster network.
     pub fn in_cluster(&self, address: IpAddr) -> bool {
-        self.cluster_networks.iter().any(|network| network.cidr.contains(&address))
+        self.cluster_networks.iter().any(|network| network.cidr().contains(&address))
     }
 }
 

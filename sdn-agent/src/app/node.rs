@@ -14,3 +14,13 @@
 //!
 //! culvert0, its addresses, MTU and routes, and sysctls of our own devices belong to the role (`kernel::netlink`,
 //! `kernel::sysctl`); TCX programs, maps and links belong to the dataplane.
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+
+/// Runs the role until it is asked to end.
+pub fn run(config: Config) -> ExitCode {
+    let _ = config;
+    ExitCode::FAILURE
+}

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sdn_cluster::{ClusterNetwork, ClusterNetworks};
 
 use super::settings::Text;
 use super::{
-    ClusterNetwork, CniInstall, Config, ConfigError, ConntrackTimeouts, Layers, Log, LogFormat, Origin, Paths, PortRange,
+    CniInstall, Config, ConfigError, ConntrackTimeouts, Layers, Log, LogFormat, Origin, Paths, PortRange,
     Reach, Settings, Tunnel,
 };
 
@@ -48,18 +49,13 @@ pub(super) fn config(layers: &Layers, host: &Host) -> Result<Config, ConfigError
     let mut config = Config {
         node_name: read.one("node-name", |s| &s.node_name, host.name.as_deref().unwrap_or_default(), node_name)?,
         manifests: read.many("manifests", |s| &s.manifests, &[], path)?,
-        cluster_networks: read.many(
-            "cluster-network",
-            |s| &s.cluster_network,
-            &["10.128.0.0/14,23", "fd01::/48,64"],
-            cluster_network,
-        )?,
         service_networks: read.many(
             "service-network",
             |s| &s.service_network,
             &["172.30.0.0/16", "fd02::/112"],
             network,
         )?,
+        cluster_networks: cluster_networks(&mut read)?,
         uplink: read.option("uplink", |s| &s.uplink, device)?,
         tunnel: Tunnel {
             port: read.one("vxlan-port", |s| &s.vxlan_port, "4789", port)?,
@@ -100,6 +96,18 @@ fn masquerade(read: &mut Reader<'_>) -> Result<Option<PortRange>, ConfigError> {
     Ok(on.then_some(ports))
 }
 
+fn cluster_networks(read: &mut Reader<'_>) -> Result<ClusterNetworks, ConfigError> {
+    let defaults = ["10.128.0.0/14,23", "fd01::/48,64"];
+    let networks: Vec<ClusterNetwork> =
+        read.many("cluster-network", |s| &s.cluster_network, &defaults, |text| {
+            text.parse().map_err(|error: sdn_cluster::Error| error.to_string())
+        })?;
+    if networks.is_empty() {
+        return Err(read.refuse("cluster-network", "is an empty list; pods need at least one network".to_owned()));
+    }
+    ClusterNetworks::new(networks, &[]).map_err(|error| read.refuse("cluster-network", error.to_string()))
+}
+
 fn conntrack(read: &mut Reader<'_>) -> Result<ConntrackTimeouts, ConfigError> {
     Ok(ConntrackTimeouts {
         tcp_syn: read.one("conntrack-tcp-syn", |s| &s.conntrack_tcp_syn, "60s", timeout)?,
@@ -120,7 +128,9 @@ fn conntrack(read: &mut Reader<'_>) -> Result<ConntrackTimeouts, ConfigError> {
 
 /// Settings that are fine alone and wrong together. The blame goes to the one a person is likelier to have changed.
 fn agree(config: &Config, read: &Reader<'_>, host: &Host) -> Result<(), ConfigError> {
-    networks_disjoint(config, read)?;
+    let networks: Vec<(&str, IpNet)> = config.service_networks.iter().map(|net| ("service network", *net)).collect();
+    ClusterNetworks::new(config.cluster_networks.iter().copied().collect(), &networks)
+        .map_err(|error| read.refuse("cluster-network", error.to_string()))?;
     let Some(ports) = config.masquerade else { return Ok(()) };
     if ports.overlaps(config.node_ports) {
         let problem = format!("{ports} overlaps the NodePorts {} (setting node-ports)", config.node_ports);
@@ -136,19 +146,24 @@ fn agree(config: &Config, read: &Reader<'_>, host: &Host) -> Result<(), ConfigEr
     Ok(())
 }
 
-fn networks_disjoint(config: &Config, read: &Reader<'_>) -> Result<(), ConfigError> {
-    let overlap = |a: &IpNet, b: &IpNet| a.contains(&b.network()) || b.contains(&a.network());
-    let cluster: Vec<IpNet> = config.cluster_networks.iter().map(|network| network.cidr).collect();
-    for (position, network) in cluster.iter().enumerate() {
-        if let Some(other) = cluster[position + 1..].iter().find(|other| overlap(network, other)) {
-            return Err(read.refuse("cluster-network", format!("{network} and {other} overlap")));
-        }
-        if let Some(service) = config.service_networks.iter().find(|service| overlap(network, service)) {
-            let problem = format!("{network} overlaps the service network {service} (setting service-network)");
-            return Err(read.refuse("cluster-network", problem));
-        }
+// === impl Host ===
+
+impl Host {
+    /// Asks this machine. What it cannot tell stays `None`.
+    pub fn read() -> Self {
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+        Self { name: name.map(|name| name.to_lowercase()), local_ports: range.as_deref().and_then(local_ports) }
     }
-    Ok(())
+}
+
+/// The two numbers of `ip_local_port_range`.
+fn local_ports(text: &str) -> Option<PortRange> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last)), None) => PortRange::new(first, last),
+        _ => None,
+    }
 }
 
 // === impl Reader ===
@@ -230,16 +245,6 @@ fn path(text: &str) -> Result<PathBuf, String> {
 fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("{text:?} is not absolute")) }
-}
-
-fn cluster_network(text: &str) -> Result<ClusterNetwork, String> {
-    let (cidr, prefix) = text
-        .split_once(',')
-        .ok_or_else(|| format!("{text:?} lacks the prefix length of a node's share: CIDR,PREFIX, as in 10.128.0.0/14,23"))?;
-    let cidr = network(cidr.trim())?;
-    let host_prefix =
-        prefix.trim().parse::<u8>().map_err(|error| format!("prefix length {prefix:?} in {text:?}: {error}"))?;
-    Ok(ClusterNetwork { cidr, host_prefix })
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

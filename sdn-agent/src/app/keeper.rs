@@ -1,0 +1,65 @@
+//! The keeper: from the configuration to a role that runs, in order.
+
+use std::process::ExitCode;
+
+use crate::app::logging;
+use crate::config::Config;
+use crate::keeper::{self, Address, Doors, Ended, KeeperError, RoleCommand};
+use crate::kernel::capabilities::{self, CapabilityError};
+use crate::kernel::mount::{self, MountError};
+
+/// Name of the socket that the CNI plugin talks to.
+pub const CNI: &str = "cni";
+/// Name of the socket that sdnctl talks to.
+pub const ADMIN: &str = "admin";
+/// Name of the TCP socket of health and metrics.
+pub const METRICS: &str = "metrics";
+
+/// What ends a keeper.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Sockets or supervision.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The bpffs.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Capabilities.
+    #[error(transparent)]
+    Capabilities(#[from] CapabilityError),
+}
+
+/// Keeps a role running until it is asked to end or a newer keeper has its sockets. The calling thread must be the process' only one.
+pub fn run(config: &Config, command: &RoleCommand) -> ExitCode {
+    logging::start(&config.log);
+    match keep(config, command) {
+        Ok(ended) => {
+            tracing::info!(?ended, "the keeper ends");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn keep(config: &Config, command: &RoleCommand) -> Result<Ended, Error> {
+    if let Some(point) = mount::mount_bpffs(&config.paths.bpffs)? {
+        tracing::warn!(path = %point.display(), "mounted a bpffs: pins last as long as this mount, so better mount it on the host");
+    }
+    let doors = doors(config);
+    let sockets = keeper::acquire(&doors)?;
+    // From here on nothing more is needed than what the role needs, and no role can ever have more.
+    capabilities::reduce_to(&capabilities::KEPT)?;
+    Ok(keeper::supervise(&sockets, &doors, command)?)
+}
+
+fn doors(config: &Config) -> Doors {
+    let role = vec![
+        (CNI, Address::Unix(config.paths.cni_socket())),
+        (ADMIN, Address::Unix(config.paths.admin_socket())),
+        (METRICS, Address::Tcp(config.metrics_address)),
+    ];
+    Doors { run: config.paths.run.clone(), role }
+}

@@ -1,0 +1,44 @@
+//! `sdn-agent`: parses and calls; everything else is in the library.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use sdn_agent::app::command::{Action, Command, ConfigFormat};
+use sdn_agent::app::{keeper, node};
+use sdn_agent::config::{Config, Host};
+use sdn_agent::keeper::{Inherited, RoleCommand};
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let matches = Command::command().get_matches();
+    let command = Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match command.load_config(&matches, &Host::read()) {
+        Ok(config) => run(command.action, config),
+        Err(error) => {
+            eprintln!("sdn-agent: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(action: Action, config: Config) -> ExitCode {
+    match action {
+        Action::Node(arguments) => match arguments.role_command {
+            _ if Inherited::is_role() => node::run(config),
+            None => keeper::run(&config, &RoleCommand::itself()),
+            Some(command) => keeper::run(&config, &RoleCommand::other(command)),
+        },
+        Action::Preflight(_arguments) => todo!(),
+        Action::Config(arguments) => {
+            match arguments.output {
+                ConfigFormat::Yaml => print!("{}", config.to_yaml()),
+                ConfigFormat::Json => println!("{:#}", config.to_json()),
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
