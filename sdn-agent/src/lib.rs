@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod cni;
 pub mod config;
+pub mod family;
 pub mod keeper;
 pub mod kernel;
 pub mod observe;

@@ -210,12 +210,12 @@ impl Dataplane {
 // === The steps ===
 
 fn make_maps(options: &Options) -> Result<Ebpf, OpenError> {
+    let record = u32::from(options.record);
     let mut loader = EbpfLoader::new();
     for spec in MAPS.iter().filter(|spec| spec.pinned) {
         // aya opens what is pinned and makes what is not.
         loader.map_pin_path(spec.name, options.pins.map(spec));
     }
-    let record = u32::from(options.record);
     loader.override_global("RECORD", &record, true);
     loader.load(OBJECT).map_err(|error| OpenError::Maps(chain(&error)))
 }
@@ -223,7 +223,8 @@ fn make_maps(options: &Options) -> Result<Ebpf, OpenError> {
 fn load_programs(object: &mut Ebpf) -> Result<(), OpenError> {
     for program in Hook::ALL.map(Hook::program).into_iter().chain([clock::PROGRAM]) {
         let fail = |cause: String, verifier: String| OpenError::Program { program, cause, verifier };
-        let found = object.program_mut(program).ok_or_else(|| fail("it is not in the object".to_owned(), String::new()));
+        let found =
+            object.program_mut(program).ok_or_else(|| fail("it is not in the object".to_owned(), String::new()));
         let classifier: &mut SchedClassifier =
             found?.try_into().map_err(|error: ProgramError| fail(error.to_string(), String::new()))?;
         classifier.load().map_err(|error| match error {
@@ -289,7 +290,11 @@ impl Opened {
 
     fn log(&self) {
         for (map, version) in &self.restarted {
-            tracing::warn!(map, version, "pinned map is of a layout that this build cannot read; started with an empty one");
+            tracing::warn!(
+                map,
+                version,
+                "pinned map is of a layout that this build cannot read; started with an empty one"
+            );
         }
         for (conversion, entries) in &self.converted {
             tracing::info!(entries, "converted map {conversion}");

@@ -145,9 +145,7 @@ const fn conversions() -> &'static [Conversion] {
                 let flow = Flow::from(raw::read::<v1::Flow>(value));
                 Some((key.to_owned(), raw::bytes_of(&flow).to_owned()))
             },
-            newer: |converted, present| {
-                raw::read::<Flow>(converted).last_seen > raw::read::<Flow>(present).last_seen
-            },
+            newer: |converted, present| raw::read::<Flow>(converted).last_seen > raw::read::<Flow>(present).last_seen,
         }
     }
     const {

@@ -33,7 +33,9 @@ pub struct Programs {
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The object has no such program: it was built from other sources.
-    #[error("find program {0} in the kernel object: it is not there; the object and this binary are of different builds")]
+    #[error(
+        "find program {0} in the kernel object: it is not there; the object and this binary are of different builds"
+    )]
     NoProgram(&'static str),
     /// The kernel refused.
     #[error("attach {program} to {device}: {cause}")]

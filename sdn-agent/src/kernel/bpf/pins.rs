@@ -57,7 +57,7 @@ pub enum Field {
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// There is no bpffs at the place, and none could be mounted.
-    #[error("mount a bpffs on {}: {source}; mount one (mount -t bpf bpf {0}), or run with CAP_SYS_ADMIN", path.display(), path.display())]
+    #[error("mount a bpffs on {}: {source}; mount one there (mount -t bpf), or run with CAP_SYS_ADMIN", path.display())]
     Mount {
         /// The parent of the pin directory.
         path: PathBuf,
@@ -158,9 +158,9 @@ impl PinDirectory {
 
     /// Opens a map of the contract in this agent's version.
     pub fn open_map(&self, name: &str) -> io::Result<RawMap> {
-        let spec = MapSpec::find(name)
-            .filter(|spec| spec.pinned)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the contract has no pinned map of this name"))?;
+        let spec = MapSpec::find(name).filter(|spec| spec.pinned).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the contract has no pinned map of this name")
+        })?;
         RawMap::from_pin(&self.map(spec))
     }
 
@@ -221,11 +221,11 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, PinError> {
 }
 
 fn make_directory(path: &Path) -> Result<(), PinError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| PinError::File { operation: "make directory", path: path.to_owned(), source })
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| PinError::File {
+        operation: "make directory",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn is_bpffs(path: &Path) -> Result<bool, PinError> {

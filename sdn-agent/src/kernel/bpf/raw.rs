@@ -196,8 +196,7 @@ impl RawMap {
         if key.len() != self.key_size {
             return Err(wrong_size("key", key.len(), self.key_size));
         }
-        let mut attributes =
-            ElemAttributes { map_fd: self.raw_fd(), _pad: 0, key: key.as_ptr() as u64, value, flags };
+        let mut attributes = ElemAttributes { map_fd: self.raw_fd(), _pad: 0, key: key.as_ptr() as u64, value, flags };
         // SAFETY: `key` has the map's key size (tested above), `value` is a buffer of the map's stride (by the two callers that pass
         // one; deletion reads none), and both outlive the call.
         unsafe { bpf(command, &mut attributes) }
@@ -257,7 +256,8 @@ pub fn read<T: Pod>(bytes: &[u8]) -> T {
 /// `attributes` must be what the command reads, and every pointer in it valid for what the command does with it.
 unsafe fn bpf<T>(command: Command, attributes: &mut T) -> io::Result<()> {
     // SAFETY: the caller's promise; the size given is the struct's.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_mut(attributes), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command as u32, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -32,7 +32,7 @@ pub struct ProgramReport {
 }
 
 /// A pinned map.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MapReport {
     /// What the contract says of it.
     pub spec: &'static MapSpec,
