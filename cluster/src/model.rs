@@ -13,5 +13,6 @@ pub use meta::{Kind, Labels, ObjectKey};
 pub use namespace::Namespace;
 pub use node::Node;
 pub use object::{FieldError, Object};
+pub(crate) use object::{decode, message};
 pub use pod::{ContainerPort, Owner, Pod, PodKey, PodPhase, Protocol, Scheduling};
 pub use workload::{NodeSelector, PodTemplate, Requirement, RequirementOperator, Workload};

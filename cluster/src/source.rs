@@ -63,6 +63,17 @@ pub struct UnusedKind {
     pub line: usize,
 }
 
+// === impl Update ===
+
+impl Update {
+    /// Whether it says nothing (apart from `synced`).
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.problems.is_none() && self.unused.is_none()
+    }
+}
+
+// === impl Problem ===
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;

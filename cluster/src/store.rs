@@ -1,10 +1,11 @@
 //! One task owns the cluster's state and publishes it.
 
 use crate::{
+    model::{Object, ObjectKey, PodKey},
     snapshot::Snapshot,
-    source::{Problem, Source, UnusedKind},
+    source::{ObjectChange, Problem, Source, UnusedKind, Update},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 
 /// A handle to the store's task: what it publishes. The task ends when the last clone of all three receivers is dropped, and when
@@ -27,10 +28,34 @@ pub fn spawn(source: impl Source) -> Cluster {
 /// Starts a task like [`spawn`], from a last known state: `last` is published at once (not synced), and what the source turns out
 /// not to have any more goes with its first complete read.
 pub fn spawn_from(source: impl Source, last: Snapshot) -> Cluster {
-    let _ = source;
-    let (snapshots, problems, unused) = (watch::Sender::new(last), watch::Sender::default(), watch::Sender::default());
-    Cluster { snapshots: snapshots.subscribe(), problems: problems.subscribe(), unused: unused.subscribe() }
+    let last = Snapshot { synced: false, ..last };
+    let store = Store {
+        unconfirmed: keys(&last).collect(),
+        snapshots: watch::Sender::new(last.clone()),
+        problems: watch::Sender::new(Arc::default()),
+        unused: watch::Sender::new(Arc::default()),
+        state: last,
+    };
+    let cluster = Cluster {
+        snapshots: store.snapshots.subscribe(),
+        problems: store.problems.subscribe(),
+        unused: store.unused.subscribe(),
+    };
+    tokio::spawn(store.run(source));
+    cluster
 }
+
+/// The task's own.
+struct Store {
+    state: Snapshot,
+    /// Objects of the last known state of which the source has said nothing yet.
+    unconfirmed: BTreeSet<ObjectKey>,
+    snapshots: watch::Sender<Snapshot>,
+    problems: watch::Sender<Arc<[Problem]>>,
+    unused: watch::Sender<Arc<[UnusedKind]>>,
+}
+
+// === impl Cluster ===
 
 impl Cluster {
     /// The cluster as it is now.
@@ -43,3 +68,102 @@ impl Cluster {
         self.snapshots.wait_for(|snapshot| snapshot.synced).await.ok().map(|snapshot| snapshot.clone())
     }
 }
+
+// === impl Store ===
+
+impl Store {
+    async fn run(mut self, mut source: impl Source) {
+        loop {
+            let update = tokio::select! {
+                update = source.next() => update,
+                () = self.abandoned() => None,
+            };
+            let Some(update) = update else { return };
+            self.apply(update);
+        }
+    }
+
+    /// Waits until nobody listens any more.
+    async fn abandoned(&self) {
+        self.snapshots.closed().await;
+        self.problems.closed().await;
+        self.unused.closed().await;
+    }
+
+    /// Applies an update and publishes what it changed: the snapshot last, so that who waits for it finds the problems too.
+    fn apply(&mut self, update: Update) {
+        if let Some(problems) = update.problems {
+            self.problems.send_replace(problems);
+        }
+        if let Some(unused) = update.unused {
+            self.unused.send_replace(unused);
+        }
+        let mut changed = false;
+        for change in update.changes {
+            changed |= self.change(change);
+        }
+        if update.synced {
+            for key in std::mem::take(&mut self.unconfirmed) {
+                changed |= self.delete(&key);
+            }
+        }
+        if changed || update.synced != self.state.synced {
+            self.state.synced = update.synced;
+            self.state.generation += 1;
+            self.snapshots.send_replace(self.state.clone());
+        }
+    }
+
+    /// Whether the state is another one now.
+    fn change(&mut self, change: ObjectChange) -> bool {
+        match change {
+            ObjectChange::Put(object) => {
+                if !self.unconfirmed.is_empty() {
+                    self.unconfirmed.remove(&object.key());
+                }
+                self.put(object)
+            }
+            ObjectChange::Delete(key) => self.delete(&key),
+        }
+    }
+
+    /// An equal object stays the one it is, so that what shares it goes on sharing it.
+    fn put(&mut self, object: Object) -> bool {
+        match object {
+            Object::Node(node) => insert(&mut self.state.nodes, node.name.clone(), node),
+            Object::Namespace(namespace) => insert(&mut self.state.namespaces, namespace.name.clone(), namespace),
+            Object::Pod(pod, _) => insert(&mut self.state.pods, pod.key(), pod),
+            // Sources are opened without workloads where there is a store: control has made pods of them.
+            Object::Workload(_) => false,
+        }
+    }
+
+    fn delete(&mut self, key: &ObjectKey) -> bool {
+        use crate::model::Kind::{Namespace, Node, Pod};
+        match key.kind {
+            Node => self.state.nodes.remove(&key.name).is_some(),
+            Namespace => self.state.namespaces.remove(&key.name).is_some(),
+            Pod => self.state.pods.remove(&PodKey::new(key.namespace.clone(), key.name.clone())).is_some(),
+            _ => false,
+        }
+    }
+}
+
+fn insert<K: Ord + Clone, V: Eq>(map: &mut imbl::OrdMap<K, Arc<V>>, key: K, value: Arc<V>) -> bool {
+    if map.get(&key) == Some(&value) {
+        return false;
+    }
+    map.insert(key, value);
+    true
+}
+
+/// The keys of all objects of a snapshot.
+fn keys(snapshot: &Snapshot) -> impl Iterator<Item = ObjectKey> {
+    let nodes = snapshot.nodes.values().map(|node| Object::Node(node.clone()));
+    let namespaces = snapshot.namespaces.values().map(|namespace| Object::Namespace(namespace.clone()));
+    let pods = snapshot.pods.values().map(|pod| Object::Pod(pod.clone(), None));
+    nodes.chain(namespaces).chain(pods).map(|object| object.key())
+}
+
+#[cfg(test)]
+mod tests;

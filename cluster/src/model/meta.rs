@@ -123,3 +123,28 @@ impl fmt::Display for ObjectKey {
         }
     }
 }
+
+/// Five characters made from `seed`, as Kubernetes ends generated names: the same ones every time. Its alphabet has no vowels, so
+/// that no words come out.
+pub(crate) fn suffix(seed: &str) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut hash = fnv1a(seed.as_bytes());
+    (0..5)
+        .map(|_| {
+            let letter = ALPHABET[(hash % ALPHABET.len() as u64) as usize];
+            hash /= ALPHABET.len() as u64;
+            char::from(letter)
+        })
+        .collect()
+}
+
+/// FNV-1a of 64 bits, finished as in SplitMix64 so that similar seeds end differently: stable across versions and machines, which
+/// the standard library's hasher does not promise.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}

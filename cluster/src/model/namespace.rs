@@ -1,6 +1,11 @@
 //! Namespaces.
 
-use super::meta::Labels;
+use super::{
+    meta::Labels,
+    object::{self, FieldError},
+    wire::{DnsLabel, Meta},
+};
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// A namespace: what policies select by label, and what names are unique in.
@@ -12,4 +17,21 @@ pub struct Namespace {
     pub uid: Arc<str>,
     /// metadata.labels.
     pub labels: Labels,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Meta<DnsLabel>,
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// The label that the API gives every namespace: its name.
+    pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+    pub(super) fn parse(json: &str, seed: &str) -> Result<Self, FieldError> {
+        let Wire { metadata } = object::decode(json)?;
+        Ok(Self { name: metadata.name(seed)?, uid: metadata.uid(), labels: metadata.labels.0 })
+    }
 }

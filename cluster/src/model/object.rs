@@ -1,6 +1,7 @@
 //! Any object of a kind we model, and how one is read.
 
 use super::{Kind, Namespace, Node, ObjectKey, Pod, Scheduling, Workload};
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// An object of any of the kinds we model. Cheap to clone.
@@ -28,6 +29,17 @@ pub struct FieldError {
 }
 
 impl Object {
+    /// Reads the object of the kind `kind` that `json` is. Unknown fields are ignored, as the API does; what is known must fit. An
+    /// object that has only a generateName gets a name made from `seed`.
+    pub fn parse(kind: Kind, json: &str, seed: &str) -> Result<Self, FieldError> {
+        match kind {
+            Kind::Node => Node::parse(json, seed).map(|node| Self::Node(node.into())),
+            Kind::Namespace => Namespace::parse(json, seed).map(|namespace| Self::Namespace(namespace.into())),
+            Kind::Pod => Pod::parse(json, seed).map(|(pod, rest)| Self::Pod(pod.into(), rest.map(Arc::new))),
+            _ => Workload::parse(kind, json, seed).map(|workload| Self::Workload(workload.into())),
+        }
+    }
+
     /// Its kind, namespace and name.
     pub fn key(&self) -> ObjectKey {
         let none: Arc<str> = Arc::from("");
@@ -43,5 +55,28 @@ impl Object {
                 ObjectKey { kind: workload.kind, namespace: workload.namespace.clone(), name: workload.name.clone() }
             }
         }
+    }
+}
+
+/// Reads `json` as a `T`, with the line and path of what does not fit.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, FieldError> {
+    let mut decoder = serde_json::Deserializer::from_str(json);
+    serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        FieldError {
+            line: (error.line() > 0).then_some(error.line()),
+            field: if path == "." { String::new() } else { path },
+            message: message(&error),
+        }
+    })
+}
+
+/// The message of an error of serde_json without the place, which we say in the file's own lines.
+pub(crate) fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) if error.line() > 0 => text[..end].to_owned(),
+        _ => text,
     }
 }

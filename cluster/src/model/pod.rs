@@ -2,6 +2,8 @@
 
 use super::{
     meta::{Kind, Labels},
+    object::{self, FieldError},
+    wire::{DnsSubdomain, Meta, PodSpec, PodStatus, or_default},
     workload::NodeSelector,
 };
 use serde::{Deserialize, Serialize};
@@ -103,12 +105,39 @@ pub struct Owner {
     pub name: Arc<str>,
 }
 
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Meta<DnsSubdomain>,
+    spec: PodSpec,
+    #[serde(default, deserialize_with = "or_default")]
+    status: PodStatus,
+}
+
 // === impl Pod ===
 
 impl Pod {
     /// Beginnings of the names of the annotations that are kept.
     pub const ANNOTATIONS: [&str; 3] =
         ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth", "k8s.v1.cni.cncf.io/"];
+
+    pub(super) fn parse(json: &str, seed: &str) -> Result<(Self, Option<Scheduling>), FieldError> {
+        let Wire { metadata, spec, status } = object::decode(json)?;
+        let scheduling = Scheduling { nodes: spec.nodes(), controller: metadata.controller() };
+        let pod = Self {
+            namespace: metadata.namespace(),
+            name: metadata.name(seed)?,
+            uid: metadata.uid(),
+            node: spec.node(),
+            host_network: spec.host_network,
+            ports: spec.ports(),
+            addresses: status.addresses,
+            phase: status.phase,
+            ready: status.ready,
+            labels: metadata.labels.0,
+            annotations: metadata.annotations.0,
+        };
+        Ok((pod, Some(scheduling).filter(|scheduling| *scheduling != Scheduling::default())))
+    }
 
     /// Its namespace and name.
     pub fn key(&self) -> PodKey {

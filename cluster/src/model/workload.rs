@@ -2,8 +2,11 @@
 
 use super::{
     meta::{Kind, Labels},
+    object::{self, FieldError},
     pod::{ContainerPort, Owner},
+    wire::{DnsSubdomain, Meta, Template, or_default},
 };
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// A Deployment, ReplicaSet, ReplicationController, DeploymentConfig, StatefulSet, DaemonSet, Job or CronJob.
@@ -79,4 +82,74 @@ pub enum RequirementOperator {
     Gt,
     /// It is a number less than the value.
     Lt,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Meta<DnsSubdomain>,
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    replicas: Option<u32>,
+    parallelism: Option<u32>,
+    completions: Option<u32>,
+    #[serde(default, deserialize_with = "or_default")]
+    suspend: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    ordinals: Ordinals,
+    template: Template,
+}
+
+#[derive(Default, Deserialize)]
+struct Ordinals {
+    #[serde(default, deserialize_with = "or_default")]
+    start: u32,
+}
+
+/// A CronJob makes Jobs when its time comes; nothing of its spec is used.
+#[derive(Deserialize)]
+struct CronJobWire {
+    metadata: Meta<DnsSubdomain>,
+}
+
+// === impl Workload ===
+
+impl Workload {
+    pub(super) fn parse(kind: Kind, json: &str, seed: &str) -> Result<Self, FieldError> {
+        if kind == Kind::CronJob {
+            let CronJobWire { metadata } = object::decode(json)?;
+            return Self::new(kind, &metadata, seed);
+        }
+        let Wire { metadata, spec } = object::decode(json)?;
+        let workload = Self::new(kind, &metadata, seed)?;
+        Ok(Self {
+            replicas: match kind {
+                Kind::Job if spec.suspend => 0,
+                Kind::Job => {
+                    let parallelism = spec.parallelism.unwrap_or(1);
+                    parallelism.min(spec.completions.unwrap_or(parallelism))
+                }
+                _ => spec.replicas.unwrap_or(1),
+            },
+            first_ordinal: spec.ordinals.start,
+            template: spec.template.into(),
+            ..workload
+        })
+    }
+
+    fn new(kind: Kind, metadata: &Meta<DnsSubdomain>, seed: &str) -> Result<Self, FieldError> {
+        Ok(Self {
+            kind,
+            namespace: metadata.namespace(),
+            name: metadata.name(seed)?,
+            uid: metadata.uid(),
+            replicas: 0,
+            first_ordinal: 0,
+            controller: metadata.controller(),
+            template: PodTemplate::default(),
+        })
+    }
 }
