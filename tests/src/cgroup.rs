@@ -20,13 +20,6 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The cgroup at `path` below the machine's cgroup2 mount; made if it is absent.
-    pub fn create(path: &Path) -> Result<Self> {
-        let cgroup = Self::at(path)?;
-        fs::create_dir_all(&cgroup.path).with_context(|| format!("make the cgroup {}", cgroup.path.display()))?;
-        Ok(cgroup)
-    }
-
     /// The cgroup at `path` below the machine's cgroup2 mount, whether or not it exists.
     pub fn at(path: &Path) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
@@ -36,11 +29,16 @@ impl Cgroup {
         Ok(Self { path: root.join(path) })
     }
 
+    /// Makes it, if it is absent.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.path).with_context(|| format!("make the cgroup {}", self.path.display()))
+    }
+
     /// A cgroup inside this one; made if it is absent.
     pub fn child(&self, name: &str) -> Result<Self> {
-        let path = self.path.join(name);
-        fs::create_dir_all(&path).with_context(|| format!("make the cgroup {}", path.display()))?;
-        Ok(Self { path })
+        let child = Self { path: self.path.join(name) };
+        child.create()?;
+        Ok(child)
     }
 
     /// Its directory.

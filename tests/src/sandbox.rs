@@ -4,6 +4,7 @@
 //! inherits its namespaces, so nothing but the cgroup has to be arranged between fork and exec.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -82,6 +83,11 @@ impl Sandbox {
         Self { cgroup: Some(cgroup), ..self.clone() }
     }
 
+    /// The same file systems and cgroup, another network.
+    pub fn in_net(&self, net: Namespace) -> Self {
+        Self { net, ..self.clone() }
+    }
+
     /// Its network namespace.
     pub fn net(&self) -> &Namespace {
         &self.net
@@ -132,8 +138,17 @@ impl Sandbox {
 
     /// Runs a command inside to its end, without standard input; its output is collected.
     pub fn output(&self, command: &mut Command) -> Result<Output> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = self.spawn(command)?;
+        self.output_with_input(command, b"")
+    }
+
+    /// Runs a command inside to its end with `input` (less than a pipe holds, 64 KiB) as its standard input.
+    pub fn output_with_input(&self, command: &mut Command, input: &[u8]) -> Result<Output> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.spawn(command)?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // A command that does not read its input is fine.
+            pipe.write_all(input).ok();
+        }
         child.wait_with_output().with_context(|| format!("wait for {}", command.get_program().display()))
     }
 

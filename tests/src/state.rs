@@ -193,8 +193,7 @@ impl Claim {
         // The kernel binds a mount namespace's file only to a private mount.
         mount(None::<&str>, &namespaces, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
             .with_context(|| format!("make {} private", namespaces.display()))?;
-        self.dir.cgroup()?.kill()?;
-        Cgroup::create(self.dir.cgroup()?.path())?;
+        self.dir.cgroup()?.create()?;
         Ok(self)
     }
 

@@ -170,10 +170,21 @@ pub fn new_host_namespace() -> Result<Namespace> {
             write_sysctl(&format!("ipv6/conf/{device}/accept_dad"), "0")?;
             write_sysctl(&format!("ipv6/conf/{device}/router_solicitations"), "0")?;
         }
-        // What container runtimes do for pods (containerd's enable_unprivileged_icmp).
-        write_sysctl("ipv4/ping_group_range", "0 2147483647")
+        allow_ping()
     })?;
     Ok(namespace)
+}
+
+/// A pod's network namespace as container runtimes make it.
+pub fn new_pod_namespace() -> Result<Namespace> {
+    let namespace = Namespace::new_net()?;
+    Sandbox::from(namespace.clone()).within(allow_ping)?;
+    Ok(namespace)
+}
+
+/// What container runtimes do for pods (containerd's enable_unprivileged_icmp): everybody may open ICMP sockets.
+fn allow_ping() -> Result<()> {
+    write_sysctl("ipv4/ping_group_range", "0 2147483647")
 }
 
 /// Sets `/proc/sys/net/NAME` of the calling thread's network namespace.

@@ -1,0 +1,91 @@
+//! `sdn-lab exec`
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::ExecArgs;
+use crate::cgroup::Cgroup;
+use crate::record::{HostRecord, NodeRecord, PodRecord, Record};
+use crate::sandbox::{Namespace, Sandbox};
+use crate::state::LabDir;
+
+/// What `exec` enters.
+#[derive(Debug, PartialEq)]
+enum Target<'a> {
+    Pod(&'a str, &'a PodRecord),
+    Node(&'a NodeRecord),
+    Outside(&'a HostRecord),
+    Underlay,
+}
+
+pub fn run(arguments: &ExecArgs) -> Result<u8> {
+    let (lab, record) = arguments.lab.find()?;
+    let target = find(&record, arguments.namespace.as_deref(), &arguments.target)?;
+    let sandbox = sandbox(&lab, &record, &target)?;
+    let (program, rest) = arguments.command.split_first().context("run a command without a name")?;
+    // This process becomes the command, so terminal, signals and exit code are the command's own.
+    Err(sandbox.exec(Command::new(program).args(rest)))
+}
+
+fn find<'a>(record: &'a Record, namespace: Option<&str>, target: &str) -> Result<Target<'a>> {
+    if let Some(name) = target.strip_prefix("node/") {
+        let names = || record.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let node = record.nodes.get(name).with_context(|| format!("no node '{name}': there are {}", names()))?;
+        return Ok(Target::Node(node));
+    }
+    if namespace.is_none() {
+        match target {
+            "outside" => return Ok(Target::Outside(&record.outside)),
+            "underlay" => return Ok(Target::Underlay),
+            _ => {}
+        }
+    }
+    let wanted = namespace.map_or(target.to_owned(), |namespace| format!("{namespace}/{target}"));
+    // The whole name first: "web" may also be the beginning of "web-2".
+    let whole = |key: &str| key == wanted || (namespace.is_none() && key.split('/').nth(1) == Some(target));
+    let begins = |key: &str| {
+        key.starts_with(&wanted)
+            || (namespace.is_none() && key.split('/').nth(1).is_some_and(|name| name.starts_with(target)))
+    };
+    for fits in [&whole as &dyn Fn(&str) -> bool, &begins] {
+        let found: Vec<_> = record.pods.iter().filter(|(key, _)| fits(key)).collect();
+        match found[..] {
+            [] => {}
+            [(key, pod)] => return Ok(Target::Pod(key, pod)),
+            _ => {
+                bail!("'{target}' may be {}", found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+    bail!("no pod '{wanted}' in the lab '{}': see `sdn-lab status --name {}`", record.name, record.name)
+}
+
+fn sandbox(lab: &LabDir, record: &Record, target: &Target<'_>) -> Result<Sandbox> {
+    match target {
+        Target::Underlay => Ok(Namespace::open(&lab.namespaces().join("underlay.net"))?.into()),
+        Target::Outside(host) => Ok(Sandbox::from(Namespace::open(&host.net)?).in_cgroup(Cgroup::at(&host.cgroup)?)),
+        Target::Node(node) => node_sandbox(node, &node.host.cgroup),
+        Target::Pod(key, pod) => {
+            let node = record.nodes.get(&pod.node).with_context(|| format!("find the node of the pod {key}"))?;
+            if pod.host_network {
+                return node_sandbox(node, &node.host.cgroup);
+            }
+            let Some(net) = &pod.net else {
+                bail!("the pod {key} is not up: {}", pod.problems.join("; "));
+            };
+            // Its file is in its node's mount namespace only.
+            let node = node_sandbox(node, &pod.cgroup)?;
+            let net = node.within(|| Namespace::open(net))?;
+            Ok(node.in_net(net))
+        }
+    }
+}
+
+fn node_sandbox(node: &NodeRecord, cgroup: &Path) -> Result<Sandbox> {
+    Ok(Sandbox::new(Namespace::open(&node.host.net)?, Namespace::open(&node.mount)?, Cgroup::at(cgroup)?))
+}
+
+#[cfg(test)]
+mod tests;
