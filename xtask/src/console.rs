@@ -88,9 +88,9 @@ impl Step {
     fn show(&self, detail: &str) {
         if live() {
             let line = format!("{} … {} {detail}", self.label, Elapsed(self.started.elapsed()));
-            let width = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100);
-            let line: String = line.chars().filter(|c| !c.is_control()).take(width - 1).collect();
-            print!("\r\x1b[2K{line}");
+            let line: String = line.chars().filter(|c| !c.is_control()).collect();
+            // Without wrapping, the terminal itself cuts what is too long.
+            print!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h");
             flush();
         }
     }
