@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// How often a step without a terminal says that it is still at work.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -16,6 +16,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How often a moving line is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
+
+/// How much of a failed command's output is shown.
+const LAST_LINES: usize = 30;
 
 /// A meaning, not a colour.
 #[derive(Clone, Copy)]
@@ -81,6 +84,11 @@ impl Step {
         self.close(Tone::Bad, "failed", outcome);
     }
 
+    /// Neither done nor failed, for a reason outside of the work.
+    pub fn undecided(self, reason: &str) {
+        self.close(Tone::Careful, "undecided", reason);
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -102,6 +110,21 @@ impl Step {
         let time = paint(Tone::Quiet, Elapsed(self.started.elapsed()));
         println!("{} {} {time}{}{outcome}", paint(tone, word), self.label, if outcome.is_empty() { "" } else { "  " });
     }
+}
+
+/// Runs a command as a step of its own, quietly; when it fails, its last words are shown.
+pub fn quietly(label: &str, command: &mut Command) -> Result<()> {
+    let mut step = Step::start(label);
+    let Finished { status, lines, .. } = watch(&mut step, command, |line| Some(line.trim().to_owned()))?;
+    if status.success() {
+        step.done("");
+        return Ok(());
+    }
+    step.failed(&status.to_string());
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        say(Tone::Quiet, format!("    {line}"));
+    }
+    bail!("{label} failed ({status}); its last words are above")
 }
 
 /// Runs a command, showing the last line that it wrote as progress. Its output is returned, not printed.

@@ -7,12 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Want;
-use crate::console::{self, Finished, Step, Tone};
+use crate::console;
 use crate::privilege::{Privilege, executable};
 use crate::toolchain::{LINKER_VERSION, LLVM_MAJOR};
-
-/// How much of a failed command's output is shown.
-const LAST_LINES: usize = 30;
 
 /// Installs packages in one go, then bpf-linker, which may need some of them.
 pub fn install(wants: &[Want]) -> Result<()> {
@@ -55,10 +52,10 @@ fn install_packages(packages: &[&str]) -> Result<()> {
         command
     };
     // An outdated list names files that the mirror no longer has.
-    run("apt-get update", &mut apt(&["update"]))?;
+    console::quietly("apt-get update", &mut apt(&["update"]))?;
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(packages);
-    run(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments))
+    console::quietly(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments))
 }
 
 fn install_linker() -> Result<()> {
@@ -70,7 +67,7 @@ fn install_linker() -> Result<()> {
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("PATH", path_with_llvm()?);
-    run(&format!("cargo install bpf-linker {LINKER_VERSION} (a minute or two)"), &mut command)
+    console::quietly(&format!("cargo install bpf-linker {LINKER_VERSION} (a minute or two)"), &mut command)
 }
 
 /// bpf-linker's build asks the first llvm-config on PATH where libLLVM is.
@@ -82,21 +79,6 @@ fn path_with_llvm() -> Result<std::ffi::OsString> {
 /// Where Debian puts the llvm-config of the LLVM that we want.
 pub fn llvm_directory() -> PathBuf {
     PathBuf::from(format!("/usr/lib/llvm-{LLVM_MAJOR}/bin"))
-}
-
-/// Runs a command quietly; when it fails, its last words are shown.
-fn run(label: &str, command: &mut Command) -> Result<()> {
-    let mut step = Step::start(label);
-    let Finished { status, lines, .. } = console::watch(&mut step, command, |line| Some(line.trim().to_owned()))?;
-    if status.success() {
-        step.done("");
-        return Ok(());
-    }
-    step.failed(&status.to_string());
-    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
-        console::say(Tone::Quiet, format!("    {line}"));
-    }
-    bail!("{label} failed ({status}); its last words are above")
 }
 
 /// What to do without us, where the toolchain for eBPF is part of what is missing.
