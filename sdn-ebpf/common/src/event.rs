@@ -138,6 +138,12 @@ pub struct Clock {
     pub nanoseconds: u64,
 }
 
+/// A packet's state while a program looks at it. Map `SCRATCH`, per CPU, by [`Hook`]. Only the programs know what is in it.
+pub type Scratch = [u64; 32];
+
+/// Entries of `SCRATCH`: a [`Hook`]'s number is an index.
+pub const SCRATCH_LEN: u32 = 5;
+
 /// What a program decided, for tests. Map `LAST_VERDICT`; written only where the constant `RECORD` was set at load.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -33,6 +33,8 @@ pub struct Fragment {
     pub next: u32,
     /// Fragments seen so far.
     pub seen: u32,
+    /// Low half of `jiffies` at the last one.
+    pub touched: u32,
 }
 
-plain!(FragmentKey<Addr4> = 16, FragmentKey<Addr6> = 40, Fragment = 12);
+plain!(FragmentKey<Addr4> = 16, FragmentKey<Addr6> = 40, Fragment = 16);

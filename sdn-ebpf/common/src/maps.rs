@@ -8,7 +8,7 @@ use core::mem::size_of;
 use crate::{
     Addr4, Addr6, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, Node,
     NodeState, Peer,
-    event::{Clock, EventBudget, FORWARDS_LEN, Verdict},
+    event::{Clock, EventBudget, FORWARDS_LEN, SCRATCH_LEN, Scratch, Verdict},
     reason::DROP_TOTALS_LEN,
 };
 
@@ -152,6 +152,7 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::ring("EVENTS", EVENTS),
     MapSpec::new::<u32, EventBudget>("EVENT_BUDGETS", MapKind::LruHash, EVENT_BUDGETS, Party::Kernel, Party::Kernel)
         .transient(),
+    MapSpec::new::<u32, Scratch>("SCRATCH", MapKind::PerCpuArray, SCRATCH_LEN, Party::Kernel, Party::Kernel).transient(),
     MapSpec::new::<u32, Clock>("CLOCK", MapKind::Array, 1, Party::Kernel, Party::Agent).transient(),
     MapSpec::new::<u32, Verdict>("LAST_VERDICT", MapKind::PerCpuArray, 1, Party::Kernel, Party::Agent).transient(),
 ];

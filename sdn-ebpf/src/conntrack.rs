@@ -1,0 +1,191 @@
+//! Connection tracking: which flow a packet belongs to, and where its other end is.
+//!
+//! A flow remembers both ends as they were at an epoch of the node. As long as the epoch stands, a packet of a known flow
+//! needs no other look-up for its remote end; when it has moved, both ends are looked up once more.
+
+use aya_ebpf::helpers::bpf_jiffies64;
+use sdn_common::{Be16, Flow, FlowKey, Reason, Side, Way};
+
+use crate::{
+    family::{Family, protocol},
+    hook, origin,
+    packet::{Packet, tcp},
+    verdict::{End, Stage},
+};
+
+/// A packet's place in the table of flows.
+pub struct Lookup {
+    pub way: Way,
+    pub flow: Option<*mut Flow>,
+    /// The entry is in the table of flows not answered yet.
+    pub unanswered: bool,
+}
+
+/// A packet's flow, judged: where it goes.
+#[derive(Clone, Copy)]
+pub struct Tracked {
+    /// The end that the packet goes to.
+    pub to: Side,
+    /// The node's port that stands for the pod; 0 where the flow is not masqueraded.
+    pub masquerade_port: Be16,
+}
+
+/// Finds the flow of a packet.
+#[inline(always)]
+pub fn find<F: Family>(packet: &mut Packet<F>) -> Lookup {
+    let (key, way) = FlowKey::new(
+        (packet.source(), packet.source_port),
+        (packet.destination(), packet.destination_port),
+        packet.protocol,
+    );
+    packet.key = key;
+    look_up(packet, way)
+}
+
+/// Finds the flow of [`Packet::key`]: among the answered ones first, because most packets belong to those.
+#[inline(always)]
+pub fn look_up<F: Family>(packet: &Packet<F>, way: Way) -> Lookup {
+    if let Some(flow) = F::flows().get_ptr_mut(&packet.key) {
+        return Lookup { way, flow: Some(flow), unanswered: false };
+    }
+    let flow = F::new_flows().get_ptr_mut(&packet.key);
+    Lookup { way, flow, unanswered: flow.is_some() }
+}
+
+/// What a hook says of a flow that is new to it, or whose ends have to be looked up again: may it be, and by which port of the
+/// node is it known outside (0 where it is not masqueraded)?
+pub trait Admit<F: Family> {
+    fn admit(packet: &Packet<F>, from: &Side, to: &Side) -> Stage<Be16>;
+}
+
+/// Takes the packet into its flow, opening one where there is none, and says where it goes.
+#[inline(always)]
+pub fn track<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, from: &Side) -> Stage<Tracked> {
+    let Some(flow) = found.flow else {
+        return open::<F, H>(packet, found, from);
+    };
+    // SAFETY: the entry is valid while the program runs. Another CPU may change it as well; what can be lost by that is a bit
+    // of state, which costs a longer timeout.
+    let flow = unsafe { &mut *flow };
+    if reopens(packet, flow) || flow.epoch != hook::state()?.epoch || !same(&sent_by(flow, found.way), from) {
+        review::<F, H>(packet, found, flow, from)?;
+    }
+    advance(packet, found, flow);
+    let tracked = Tracked { to: sent_by(flow, found.way.reverse()), masquerade_port: flow.masquerade_port };
+    if found.unanswered && flow.state & Flow::REPLIED != 0 {
+        promote(packet, flow);
+    }
+    Ok(tracked)
+}
+
+/// The end that sends when a packet goes this way. Spelled out: an index would be a computed stack or map offset.
+#[inline(always)]
+pub fn sent_by(flow: &Flow, way: Way) -> Side {
+    match way {
+        Way::FromLow => flow.sides[0],
+        Way::FromHigh => flow.sides[1],
+    }
+}
+
+/// Whether two views of an end mean the same pod or node.
+#[inline(always)]
+pub fn same(a: &Side, b: &Side) -> bool {
+    a.node == b.node && a.incarnation == b.incarnation
+}
+
+/// Whether a packet opens a new connection between the ports of one that has ended.
+#[inline(always)]
+fn reopens<F: Family>(packet: &Packet<F>, flow: &Flow) -> bool {
+    packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN && flow.closed()
+}
+
+/// The first packet of a flow.
+#[inline(never)]
+fn open<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, from: &Side) -> Stage<Tracked> {
+    // An answer to a question that nobody asked, or whose asker is forgotten.
+    if packet.is_echo_reply() {
+        return Err(End::drop(Reason::NoFlow));
+    }
+    let to = origin::locate::<F>(packet.destination())?;
+    let masquerade_port = H::admit(packet, from, &to)?;
+    let flow = fresh(packet, found.way, *from, to, masquerade_port)?;
+    F::new_flows().insert(&packet.key, flow, 0).map_err(|_| End::drop(Reason::FlowsFull))?;
+    Ok(Tracked { to, masquerade_port })
+}
+
+/// A flow whose ends have to be looked up again. If either is somebody else now, it is another flow.
+#[inline(never)]
+fn review<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, flow: &mut Flow, from: &Side) -> Stage<()> {
+    let to = origin::locate::<F>(packet.destination())?;
+    let (old_from, old_to) = (sent_by(flow, found.way), sent_by(flow, found.way.reverse()));
+    let replaced = |old: &Side, new: &Side| old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0);
+    let masquerade_port = H::admit(packet, from, &to)?;
+    let renewed = fresh(packet, found.way, *from, to, masquerade_port)?;
+    if reopens(packet, flow) || replaced(&old_from, from) || replaced(&old_to, &to) {
+        *flow = renewed;
+        return Ok(());
+    }
+    flow.sides = renewed.sides;
+    flow.epoch = renewed.epoch;
+    flow.masquerade_port = renewed.masquerade_port;
+    Ok(())
+}
+
+#[inline(always)]
+fn fresh<F: Family>(packet: &Packet<F>, way: Way, from: Side, to: Side, masquerade_port: Be16) -> Stage<Flow> {
+    let mut flow = Flow {
+        // SAFETY: no arguments, no effects.
+        last_seen: unsafe { bpf_jiffies64() },
+        state: first_state(packet),
+        epoch: hook::state()?.epoch,
+        sides: [from, to],
+        masquerade_port,
+        ..Flow::default()
+    };
+    if matches!(way, Way::FromHigh) {
+        flow.state |= Flow::OPENED_FROM_HIGH;
+        flow.sides = [to, from];
+    }
+    Ok(flow)
+}
+
+/// What the first packet says of the flow. TCP that does not begin with a SYN was there before us, or was forgotten.
+#[inline(always)]
+fn first_state<F: Family>(packet: &Packet<F>) -> u32 {
+    if packet.protocol != protocol::TCP || packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN {
+        return 0;
+    }
+    if packet.tcp_flags & tcp::RST != 0 { Flow::MIDSTREAM | Flow::RESET } else { Flow::MIDSTREAM }
+}
+
+/// What a packet of a known flow changes. Written only where it differs: an unchanged line stays shared between CPUs.
+#[inline(always)]
+fn advance<F: Family>(packet: &Packet<F>, found: &Lookup, flow: &mut Flow) {
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_jiffies64() };
+    if flow.last_seen != now {
+        flow.last_seen = now;
+    }
+    let mut state = flow.state;
+    if found.way != flow.opened() {
+        state |= Flow::REPLIED;
+    }
+    if packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+        state |= match (packet.tcp_flags & tcp::RST != 0, found.way) {
+            (true, _) => Flow::RESET,
+            (false, Way::FromLow) => Flow::FIN_FROM_LOW,
+            (false, Way::FromHigh) => Flow::FIN_FROM_HIGH,
+        };
+    }
+    if state != flow.state {
+        flow.state = state;
+    }
+}
+
+/// Moves a flow to the table of answered ones. Where that takes no more, it stays where it is.
+#[inline(never)]
+fn promote<F: Family>(packet: &Packet<F>, flow: &Flow) {
+    if F::flows().insert(&packet.key, flow, 0).is_ok() {
+        let _ = F::new_flows().remove(&packet.key);
+    }
+}

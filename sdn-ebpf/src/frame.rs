@@ -1,0 +1,165 @@
+//! A packet as the kernel hands it over. Stages that only read know [`Frame`]; those that change or send it know [`Skb`].
+
+use core::mem::size_of;
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes},
+};
+use sdn_common::{Be16, Reason};
+
+use crate::verdict::{End, Stage};
+
+/// Length of an Ethernet header.
+pub const ETHERNET: u32 = 14;
+
+/// What parsing asks of a packet, be it an skb or an XDP buffer.
+pub trait Frame {
+    /// Bytes from the Ethernet header on.
+    fn len(&self) -> u32;
+    /// Payload of one segment where this stands for several (GSO), else 0.
+    fn segment(&self) -> u32;
+    /// Copies bytes of the packet.
+    ///
+    /// # Safety
+    /// `into` is valid for writes of `len` bytes, and any bytes are a valid value of what is there.
+    unsafe fn load_bytes(&self, offset: u32, into: *mut u8, len: u32) -> Stage<()>;
+
+    /// Fills `into` from the packet. `T` is a header: plain bytes, any of which are valid.
+    #[inline(always)]
+    fn load<T: Plain>(&self, offset: u32, into: &mut T) -> Stage<()> {
+        // SAFETY: `into` is a T, and T is Plain.
+        unsafe { self.load_bytes(offset, core::ptr::from_mut(into).cast(), size_of::<T>() as u32) }
+    }
+}
+
+/// Types of which any bytes are a value.
+///
+/// # Safety
+/// No padding that matters, no invalid bit pattern.
+pub unsafe trait Plain: Copy {}
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for Be16 {}
+// SAFETY: as above.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+/// A packet at a traffic-control hook.
+#[derive(Clone, Copy)]
+pub struct Skb(*mut __sk_buff);
+
+/// `PACKET_HOST` (include/uapi/linux/if_packet.h): for this machine.
+const PACKET_HOST: u32 = 0;
+
+impl Skb {
+    /// The packet of a program's context.
+    #[inline(always)]
+    pub const fn new(skb: *mut __sk_buff) -> Self {
+        Self(skb)
+    }
+
+    /// The kernel's handle, for helpers.
+    #[inline(always)]
+    pub const fn raw(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    /// EtherType, as the kernel knows it.
+    #[inline(always)]
+    pub fn ethertype(self) -> Be16 {
+        // SAFETY: the context is valid while the program runs; the verifier checks each access. So in the methods below.
+        Be16(unsafe { (*self.0).protocol } as u16)
+    }
+
+    /// The device at whose hook the packet is.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: see `ethertype`.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// The device that the packet came in by; 0 if it comes from a socket of this machine.
+    #[inline(always)]
+    pub fn ingress_ifindex(self) -> u32 {
+        // SAFETY: see `ethertype`.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// Word `index` of the control buffer.
+    #[inline(always)]
+    pub fn cb<const INDEX: usize>(self) -> u32 {
+        // SAFETY: see `ethertype`.
+        unsafe { (*self.0).cb[INDEX] }
+    }
+
+    /// Overwrites bytes of the packet, checksums untouched.
+    #[inline(always)]
+    pub fn store<T: Plain>(self, offset: u32, value: &T) -> Stage<()> {
+        // SAFETY: `value` is a T, and T is Plain.
+        unsafe { self.store_bytes(offset, core::ptr::from_ref(value).cast(), size_of::<T>() as u32) }
+    }
+
+    /// Overwrites `len` bytes of the packet, checksums untouched.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `len` bytes.
+    #[inline(always)]
+    pub unsafe fn store_bytes(self, offset: u32, from: *const u8, len: u32) -> Stage<()> {
+        // SAFETY: the caller's promise.
+        helper(unsafe { bpf_skb_store_bytes(self.0, offset, from.cast(), len, 0) })
+    }
+
+    /// Cuts or lengthens the packet to `len` bytes.
+    #[inline(always)]
+    pub fn resize(self, len: u32) -> Stage<()> {
+        // SAFETY: see `ethertype`.
+        helper(unsafe { bpf_skb_change_tail(self.0, len, 0) })
+    }
+
+    /// Makes the stack take the packet for its own, whatever its Ethernet destination.
+    #[inline(always)]
+    pub fn claim(self) -> Stage<()> {
+        // SAFETY: see `ethertype`.
+        unsafe {
+            if (*self.0).pkt_type == PACKET_HOST {
+                return Ok(());
+            }
+            helper(bpf_skb_change_type(self.0, PACKET_HOST))
+        }
+    }
+}
+
+impl Frame for Skb {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: see `ethertype`.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        // SAFETY: see `ethertype`.
+        unsafe { (*self.0).gso_size }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(&self, offset: u32, into: *mut u8, len: u32) -> Stage<()> {
+        // SAFETY: the caller's promise.
+        match unsafe { bpf_skb_load_bytes(self.0.cast(), offset, into.cast(), len) } {
+            0 => Ok(()),
+            _ => Err(End::drop(Reason::Malformed)),
+        }
+    }
+}
+
+/// A helper's answer as a stage's.
+#[inline(always)]
+pub fn helper(code: i64) -> Stage<()> {
+    match code {
+        0 => Ok(()),
+        _ => Err(End::drop(Reason::HelperFailed)),
+    }
+}

@@ -1,0 +1,88 @@
+//! `host_out`: what the node itself sends to the cluster network, at the egress of the VXLAN device.
+
+use aya_ebpf::bindings::TC_ACT_OK;
+use sdn_common::{Be16, Hook, Node, Reason, Side, wire};
+
+use crate::{
+    conntrack::{self, Admit},
+    encap,
+    family::{Family, V4, V6},
+    fragment,
+    frame::Skb,
+    hook, origin,
+    packet::Packet,
+    parse, related, route,
+    verdict::{self, End, Sent, Stage},
+};
+
+pub fn run(skb: Skb) -> i32 {
+    // With a key already: from `pod_out`, judged and counted there.
+    if encap::addressed(skb) {
+        return TC_ACT_OK as i32;
+    }
+    match skb.ethertype() {
+        V4::ETHERTYPE => journey::<V4>(skb),
+        V6::ETHERTYPE => journey::<V6>(skb),
+        _ => {
+            let end = Err(End::drop(Reason::UnsupportedEthertype));
+            verdict::leave_other(skb, Hook::HostOut, 0, end)
+        }
+    }
+}
+
+#[inline(never)]
+fn journey<F: Family>(skb: Skb) -> i32 {
+    let Some(packet) = Packet::<F>::begin(Hook::HostOut) else {
+        return verdict::not_ready(skb);
+    };
+    let end = stages(skb, packet);
+    verdict::leave(skb, packet, end)
+}
+
+#[inline(always)]
+fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    parse::headers(&skb, packet)?;
+    packet.forwarded = skb.ingress_ifindex() != 0;
+    origin::reach(packet)?;
+    fragment::follow(packet)?;
+    let from = origin::locate::<F>(packet.source())?;
+    let tracked = if packet.is_icmp_error() {
+        related::track(skb, packet, &from)?
+    } else {
+        let found = conntrack::find(packet);
+        conntrack::track::<F, HostOut>(packet, &found, &from)?
+    };
+    packet.peer = tracked.to.identity;
+    send(skb, packet, &tracked.to)
+}
+
+/// The node may open a flow to any pod. To another node's pod only from its own addresses, because nothing else is believed
+/// there; packets of others that it forwards are not its own.
+struct HostOut;
+
+impl<F: Family> Admit<F> for HostOut {
+    #[inline(always)]
+    fn admit(packet: &Packet<F>, from: &Side, to: &Side) -> Stage<Be16> {
+        match to.node {
+            Node::SELF if !route::is_host(to) => Ok(Be16(0)),
+            Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
+            _ if route::is_host(from) && !packet.forwarded => Ok(Be16(0)),
+            _ => Err(End::drop(Reason::ForeignSource)),
+        }
+    }
+}
+
+#[inline(always)]
+fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+    match to.node {
+        Node::SELF if !route::is_host(to) => route::to_pod(skb, packet, to),
+        Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
+        node => {
+            packet.head.to = wire::TUNNEL_DESTINATION;
+            packet.head.from = wire::Sender { kind: wire::Kind::Node, value: 0 }.mac();
+            packet.write_head(skb)?;
+            encap::key(skb, node)?;
+            Ok(Sent { node, ..Sent::TUNNEL })
+        }
+    }
+}

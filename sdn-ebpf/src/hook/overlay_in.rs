@@ -1,0 +1,84 @@
+//! `overlay_in`: what comes out of the tunnel, and what pods of this node send to the node itself.
+
+use sdn_common::{Be16, Hook, Node, Reason, Side};
+
+use crate::{
+    conntrack::{self, Admit},
+    encap::{self, Tunnel},
+    family::{Family, IpHeader, V4, V6},
+    fragment,
+    frame::Skb,
+    hook,
+    packet::Packet,
+    parse, related, route, trust,
+    verdict::{self, End, Sent, Stage},
+};
+
+pub fn run(skb: Skb) -> i32 {
+    let mut tunnel = Tunnel::default();
+    if !encap::tunnel(skb, &mut tunnel) {
+        // Not out of the tunnel: `pod_out` sent it here, judged, on its way to the node.
+        return verdict::leave_other(skb, Hook::OverlayIn, 0, skb.claim().map(|()| Sent::HOST));
+    }
+    match skb.ethertype() {
+        V4::ETHERTYPE => journey::<V4>(skb, &tunnel),
+        V6::ETHERTYPE => journey::<V6>(skb, &tunnel),
+        _ => {
+            let end = Err(End::drop(Reason::UnsupportedEthertype));
+            verdict::leave_other(skb, Hook::OverlayIn, 0, end)
+        }
+    }
+}
+
+#[inline(never)]
+fn journey<F: Family>(skb: Skb, tunnel: &Tunnel) -> i32 {
+    let Some(packet) = Packet::<F>::begin(Hook::OverlayIn) else {
+        return verdict::not_ready(skb);
+    };
+    packet.tunnel = *tunnel;
+    let end = stages(skb, packet);
+    verdict::leave(skb, packet, end)
+}
+
+#[inline(always)]
+fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    parse::headers(&skb, packet)?;
+    if packet.head.ip.ttl() == 0 {
+        return Err(End::drop(Reason::TtlExpired));
+    }
+    fragment::follow(packet)?;
+    let tracked = if packet.is_icmp_error() {
+        let from = trust::sender(packet)?;
+        packet.peer = from.identity;
+        related::track(skb, packet, &from)?
+    } else {
+        let found = conntrack::find(packet);
+        let from = trust::sender_of_flow(packet, &found)?;
+        packet.peer = from.identity;
+        conntrack::track::<F, OverlayIn>(packet, &found, &from)?
+    };
+    deliver(skb, packet, &tracked.to)
+}
+
+/// What comes out of the tunnel is for this node or its pods.
+struct OverlayIn;
+
+impl<F: Family> Admit<F> for OverlayIn {
+    #[inline(always)]
+    fn admit(_: &Packet<F>, _: &Side, to: &Side) -> Stage<Be16> {
+        if to.node == Node::SELF { Ok(Be16(0)) } else { Err(End::drop(Reason::TunnelNotLocal)) }
+    }
+}
+
+#[inline(always)]
+fn deliver<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+    if to.node != Node::SELF {
+        return Err(End::drop(Reason::TunnelNotLocal));
+    }
+    if route::is_host(to) {
+        skb.claim()?;
+        return Ok(Sent::HOST);
+    }
+    skb.claim()?;
+    route::to_pod(skb, packet, to)
+}

@@ -1,0 +1,154 @@
+//! `uplink_in`: what comes from the underlay. Replies to masqueraded flows go back to their pods, forged packets go nowhere,
+//! and everything else is the node's own affair.
+
+use sdn_common::{Address, Be16, Hook, Identity, Masquerade, MasqueradeKey, Node, Reason, Side};
+
+use crate::{
+    conntrack::{self, Admit},
+    family::{Family, IpHeader, V4, V6, protocol},
+    fragment,
+    frame::Skb,
+    hook,
+    nat::{self, Translation},
+    origin,
+    packet::Packet,
+    parse, related, route,
+    verdict::{self, End, Sent, Stage},
+};
+
+pub fn run(skb: Skb) -> i32 {
+    match skb.ethertype() {
+        V4::ETHERTYPE => journey::<V4>(skb),
+        V6::ETHERTYPE => journey::<V6>(skb),
+        _ => verdict::leave_other(skb, Hook::UplinkIn, 0, Ok(Sent::PASS)),
+    }
+}
+
+#[inline(never)]
+fn journey<F: Family>(skb: Skb) -> i32 {
+    let Some(packet) = Packet::<F>::begin(Hook::UplinkIn) else {
+        return verdict::not_ready(skb);
+    };
+    let end = stages(skb, packet);
+    verdict::leave(skb, packet, end)
+}
+
+#[inline(always)]
+fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    let parsed = parse::headers(&skb, packet);
+    trust(packet)?;
+    // What cannot be parsed is not a pod's: the node's stack is the judge of its own packets.
+    let state = hook::state()?;
+    if parsed.is_err() || packet.destination() != F::state(state).masquerade {
+        return Ok(Sent::PASS);
+    }
+    if packet.is_icmp_error() {
+        return error(skb, packet);
+    }
+    if fragment::follow(packet).is_err() {
+        return Ok(Sent::PASS);
+    }
+    let Some(pod) = owner(packet)? else {
+        return Ok(Sent::PASS);
+    };
+    packet.masquerade_port = packet.destination_port;
+    nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port: pod.port })?;
+    let found = conntrack::find(packet);
+    let tracked = conntrack::track::<F, UplinkIn>(packet, &found, &OUTSIDE)?;
+    enter(skb, packet, &tracked.to)
+}
+
+/// A reply whose flow was forgotten while its port was not: it goes on where it was.
+struct UplinkIn;
+
+impl<F: Family> Admit<F> for UplinkIn {
+    #[inline(always)]
+    fn admit(packet: &Packet<F>, _: &Side, _: &Side) -> Stage<Be16> {
+        Ok(packet.masquerade_port)
+    }
+}
+
+/// Decision 9: the underlay does not speak for the cluster network, and nobody's loopback is out there.
+#[inline(always)]
+fn trust<F: Family>(packet: &Packet<F>) -> Stage<()> {
+    if origin::in_cluster::<F>(packet.source())? || origin::in_cluster::<F>(packet.destination())? {
+        return Err(End::drop(Reason::UplinkForged));
+    }
+    if packet.source().is_loopback() {
+        return Err(End::drop(Reason::UplinkLoopback));
+    }
+    Ok(())
+}
+
+/// The pod that a reply is for. `None`: the packet is the node's.
+#[inline(always)]
+fn owner<F: Family>(packet: &Packet<F>) -> Stage<Option<&'static Masquerade<F::Address>>> {
+    let reply = packet.is_echo_reply();
+    if !in_range(packet.destination_port)? || !(reply || matches!(packet.protocol, protocol::TCP | protocol::UDP)) {
+        return Ok(None);
+    }
+    let remote_port = if reply { Be16(0) } else { packet.source_port };
+    let key = MasqueradeKey {
+        remote: packet.source(),
+        local: packet.destination(),
+        remote_port,
+        local_port: packet.destination_port,
+        protocol: packet.protocol,
+        _pad: [0; 3],
+    };
+    let owner = look_up::<F>(&key);
+    // The range is the pods': a packet to one of its ports that belongs to no flow must not make the node's stack reset one.
+    // Echo identifiers are not reserved: the node's own pings use any.
+    if owner.is_none() && !reply { Err(End::drop(Reason::NoFlow)) } else { Ok(owner) }
+}
+
+/// An ICMP error about a masqueraded flow: the pod must see its own packet quoted.
+#[inline(never)]
+fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    if related::quote(&skb, packet).is_err() || !in_range(packet.quote.source_port)? {
+        return Ok(Sent::PASS);
+    }
+    let quote = &packet.quote;
+    let key = MasqueradeKey {
+        remote: quote.ip.destination(),
+        local: quote.ip.source(),
+        remote_port: if quote.protocol == F::ICMP { Be16(0) } else { quote.destination_port },
+        local_port: quote.source_port,
+        protocol: quote.protocol,
+        _pad: [0; 3],
+    };
+    let Some(pod) = look_up::<F>(&key) else {
+        return Ok(Sent::PASS);
+    };
+    nat::rewrite_quote(skb, packet, &Translation { end: nat::End::Source, address: pod.pod, port: pod.port })?;
+    let port = packet.destination_port;
+    nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port })?;
+    let to = origin::locate::<F>(pod.pod)?;
+    enter(skb, packet, &to)
+}
+
+#[inline(always)]
+fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+    packet.peer = Identity::OUTSIDE;
+    if to.node != Node::SELF || to.incarnation == 0 {
+        return Err(End::drop(Reason::UnknownDestination));
+    }
+    route::hop(packet)?;
+    packet.write_addresses(skb)?;
+    skb.claim()?;
+    route::to_pod(skb, packet, to)
+}
+
+#[inline(always)]
+fn look_up<F: Family>(key: &MasqueradeKey<F::Address>) -> Option<&'static Masquerade<F::Address>> {
+    // SAFETY: the entry is valid while the program runs; entries are never changed, only added and removed.
+    unsafe { F::masquerade().get(key) }
+}
+
+#[inline(always)]
+fn in_range(port: Be16) -> Stage<bool> {
+    let state = hook::state()?;
+    Ok((state.masquerade_first..=state.masquerade_last).contains(&port.native()))
+}
+
+const OUTSIDE: Side = Side { node: Node::OUTSIDE, incarnation: 0, identity: Identity::OUTSIDE };

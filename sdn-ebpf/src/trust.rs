@@ -1,0 +1,67 @@
+//! Who sent a tunnelled packet, and may they (decisions 9 and 10 of the design).
+
+use sdn_common::{Address, Identity, Reason, Side, wire};
+
+use crate::{
+    conntrack::{self, Lookup},
+    encap,
+    family::Family,
+    hook,
+    maps,
+    packet::Packet,
+    verdict::{End, Stage},
+};
+
+/// The sender of a packet of a known flow. What was verified at the flow's epoch is compared, not looked up.
+#[inline(always)]
+pub fn sender_of_flow<F: Family>(packet: &Packet<F>, found: &Lookup) -> Stage<Side> {
+    if let Some(flow) = found.flow {
+        // SAFETY: the entry is valid while the program runs.
+        let flow = unsafe { &*flow };
+        let side = conntrack::sent_by(flow, found.way);
+        let sender = if side.incarnation == 0 {
+            wire::Sender { kind: wire::Kind::Node, value: 0 }
+        } else {
+            wire::Sender { kind: wire::Kind::Pod, value: side.incarnation }
+        };
+        let known = flow.epoch == hook::state()?.epoch && packet.tunnel.vni == wire::VNI && sender.mac() == packet.head.from;
+        if known && encap::node(side.node).is_some_and(|node| node.tunnel == packet.tunnel.from) {
+            return Ok(side);
+        }
+    }
+    sender(packet)
+}
+
+/// The sender, looked up: the tunnel comes from a node, the inner source is that node's, and the pod is the one known there.
+#[inline(never)]
+pub fn sender<F: Family>(packet: &Packet<F>) -> Stage<Side> {
+    // SAFETY: the entry is valid while the program runs.
+    let Some(&node) = (unsafe { maps::TUNNELS.get(packet.tunnel.from) }) else {
+        return Err(End::drop(Reason::TunnelUnknownNode));
+    };
+    if packet.tunnel.vni != wire::VNI {
+        return Err(End::drop(Reason::TunnelVni));
+    }
+    let Some(sender) = wire::Sender::parse(packet.head.from) else {
+        return Err(End::drop(Reason::TunnelKind));
+    };
+    let source = packet.source();
+    // SAFETY: as above.
+    let peer = unsafe { F::peers().get(source) };
+    match (peer, sender.kind) {
+        (Some(peer), _) if peer.node != node => Err(End::drop(Reason::TunnelForeignSource)),
+        (Some(peer), wire::Kind::Node) if peer.incarnation == 0 => Ok(Side { node, incarnation: 0, identity: peer.identity }),
+        (Some(peer), wire::Kind::Pod) if peer.incarnation == sender.value => {
+            Ok(Side { node, incarnation: sender.value, identity: peer.identity })
+        }
+        // An address of a node that claims to be a pod's, or the reverse, is no honest node's doing either.
+        (Some(peer), wire::Kind::Pod) if peer.incarnation != 0 => Err(End::drop(Reason::StalePeer)),
+        (Some(_), _) => Err(End::drop(Reason::TunnelForeignSource)),
+        // Not heard of yet: at least its address belongs to that node.
+        (None, wire::Kind::Pod) if F::subnet(source) == Some(node) && !source.is_zero() => {
+            Ok(Side { node, incarnation: sender.value, identity: Identity::UNKNOWN })
+        }
+        (None, _) => Err(End::drop(Reason::TunnelForeignSource)),
+    }
+}
+

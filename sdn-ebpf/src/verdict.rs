@@ -1,0 +1,231 @@
+//! The one way out. A journey ends in a [`Stage`]; here it is counted, reported and becomes the program's action.
+
+use aya_ebpf::{
+    Global,
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    helpers::bpf_jiffies64,
+};
+use sdn_common::{
+    Address, Counter, Direction, DropKey, Event, Forward, Hook, Identity, Reason,
+    event::{EventBudget, FORWARD_KINDS, Verdict},
+};
+
+use crate::{
+    family::Family,
+    frame::{Frame, Skb},
+    hook, icmp, maps,
+    packet::Packet,
+};
+
+/// 1: write each decision to `LAST_VERDICT`. Set at load by tests; the verifier removes the branch where it is 0.
+#[unsafe(no_mangle)]
+static RECORD: Global<u32> = Global::new(0);
+
+/// A stage's outcome: go on with `T`, or the journey ends here.
+pub type Stage<T> = Result<T, End>;
+
+/// How a journey ends before its last stage.
+#[derive(Clone, Copy)]
+pub enum End {
+    Drop(Reason),
+    /// Dropped, and the sender is told by ICMP.
+    Reject(Reason, icmp::Error),
+}
+
+/// How a journey ends in its last stage.
+#[derive(Clone, Copy)]
+pub struct Sent {
+    pub forward: Forward,
+    pub action: i32,
+    /// Device that it goes to; 0 for none.
+    pub ifindex: u32,
+    /// Node that the tunnel leads to; 0 for none.
+    pub node: u32,
+}
+
+impl End {
+    #[inline(always)]
+    pub const fn drop(reason: Reason) -> Self {
+        Self::Drop(reason)
+    }
+}
+
+impl Sent {
+    /// Left to the kernel as it is.
+    pub const PASS: Self = Self { forward: Forward::Pass, action: TC_ACT_OK as i32, ifindex: 0, node: 0 };
+
+    /// To the node's own stack.
+    pub const HOST: Self = Self { forward: Forward::Host, ..Self::PASS };
+
+    /// Into the tunnel, by the device at whose egress the packet is.
+    pub const TUNNEL: Self = Self { forward: Forward::Tunnel, ..Self::PASS };
+
+    /// Sent on by a redirect helper, whose answer is the action.
+    #[inline(always)]
+    pub const fn redirect(forward: Forward, action: i64, ifindex: u32) -> Self {
+        Self { forward, action: action as i32, ifindex, node: 0 }
+    }
+}
+
+/// Ends the journey of an IP packet.
+#[inline(always)]
+pub fn leave<F: Family>(skb: Skb, packet: &Packet<F>, end: Stage<Sent>) -> i32 {
+    match end {
+        Ok(sent) => forward(skb, packet.hook, sent),
+        Err(End::Drop(reason)) => refuse(skb, packet, reason),
+        Err(End::Reject(reason, error)) => {
+            refuse(skb, packet, reason);
+            icmp::answer(skb, packet, error)
+        }
+    }
+}
+
+/// Ends the journey of anything else.
+#[inline(never)]
+pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32 {
+    match end {
+        Ok(sent) => forward(skb, hook, sent),
+        Err(End::Drop(reason) | End::Reject(reason, _)) => {
+            let event = Event {
+                key: key(hook, endpoint, Identity::UNKNOWN, reason),
+                len: skb.len(),
+                ethertype: skb.ethertype(),
+                ..Event::default()
+            };
+            report(skb, &event);
+            TC_ACT_SHOT as i32
+        }
+    }
+}
+
+/// Nowhere to work in: counted like any other drop, but without an event.
+#[inline(always)]
+pub fn not_ready(skb: Skb) -> i32 {
+    add(maps::DROP_TOTALS.get_ptr_mut(Reason::NotReady as u32), skb.len());
+    TC_ACT_SHOT as i32
+}
+
+#[inline(always)]
+fn forward(skb: Skb, hook: Hook, sent: Sent) -> i32 {
+    count_forward(skb, hook, sent.forward);
+    record(Verdict { reason: 0, forward: sent.forward as u32, ifindex: sent.ifindex, node: sent.node });
+    sent.action
+}
+
+/// Counts what was not dropped, or what answers a drop.
+#[inline(always)]
+pub fn count_forward(skb: Skb, hook: Hook, forward: Forward) {
+    add(maps::FORWARDS.get_ptr_mut(hook as u32 * FORWARD_KINDS + forward as u32), skb.len());
+}
+
+/// Drops a packet that was parsed, as far as it was.
+#[inline(never)]
+fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: Reason) -> i32 {
+    let event = Event {
+        key: key(packet.hook, packet.endpoint, packet.peer, reason),
+        source: packet.source().mapped(),
+        destination: packet.destination().mapped(),
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        len: skb.len(),
+        ethertype: F::ETHERTYPE,
+        protocol: packet.protocol,
+        _pad: [0; 5],
+    };
+    report(skb, &event);
+    TC_ACT_SHOT as i32
+}
+
+#[inline(always)]
+fn key(hook: Hook, endpoint: u32, peer: Identity, reason: Reason) -> DropKey {
+    let direction = match hook {
+        Hook::PodOut | Hook::HostOut => Direction::Egress,
+        Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
+    };
+    DropKey { reason: reason as u16, direction: direction as u8, hook: hook as u8, endpoint, peer, author: 0 }
+}
+
+/// Counts a drop exactly and, within the endpoint's budget, shows it as an example.
+#[inline(never)]
+fn report(skb: Skb, event: &Event) {
+    let reason = u32::from(event.key.reason);
+    add(maps::DROP_TOTALS.get_ptr_mut(reason), event.len);
+    record(Verdict { reason, forward: 0, ifindex: 0, node: 0 });
+    if let Some(counter) = maps::DROPS.get_ptr_mut(event.key) {
+        add(Some(counter), event.len);
+    } else {
+        // Full: the total above has it, and the difference shows. The first packet of a key counts on this CPU only, as all do.
+        let _ = maps::DROPS.insert(event.key, Counter { packets: 1, bytes: u64::from(event.len) }, 0);
+    }
+    if affordable(event.key.endpoint) {
+        // A full ring loses the example, never the count.
+        let _ = maps::EVENTS.output::<Event>(event, 0);
+    }
+    note(skb, event);
+}
+
+/// Whether the endpoint may cause another event in this second.
+#[inline(always)]
+fn affordable(endpoint: u32) -> bool {
+    let Ok(state) = hook::state() else {
+        return false;
+    };
+    if state.hz == 0 {
+        return false;
+    }
+    // SAFETY: no arguments, no effects.
+    let second = unsafe { bpf_jiffies64() } / u64::from(state.hz);
+    let Some(budget) = maps::EVENT_BUDGETS.get_ptr_mut(endpoint) else {
+        return maps::EVENT_BUDGETS.insert(endpoint, EventBudget { second, used: 1 }, 0).is_ok();
+    };
+    // SAFETY: the entry is valid while the program runs. Another CPU may write it as well: a few events more or less.
+    let budget = unsafe { &mut *budget };
+    if budget.second != second {
+        *budget = EventBudget { second, used: 0 };
+    }
+    budget.used += 1;
+    budget.used <= u64::from(state.events_per_second)
+}
+
+#[inline(always)]
+fn add(counter: Option<*mut Counter>, len: u32) {
+    if let Some(counter) = counter {
+        // SAFETY: an entry of a per-CPU map; programs of one hook do not interrupt each other on a CPU.
+        let counter = unsafe { &mut *counter };
+        counter.packets += 1;
+        counter.bytes += u64::from(len);
+    }
+}
+
+#[inline(always)]
+fn record(verdict: Verdict) {
+    if RECORD.load() != 0
+        && let Some(slot) = maps::LAST_VERDICT.get_ptr_mut(0)
+    {
+        // SAFETY: as in `add`.
+        unsafe { *slot = verdict };
+    }
+}
+
+#[cfg(feature = "log")]
+#[inline(always)]
+fn note(skb: Skb, event: &Event) {
+    use aya_ebpf::programs::TcContext;
+    let ctx = TcContext::new(skb.raw());
+    aya_log_ebpf::debug!(
+        &ctx,
+        "hook {} drops {}: protocol {} from port {} to port {}, {} bytes, endpoint {}",
+        event.key.hook,
+        event.key.reason,
+        event.protocol,
+        event.source_port.native(),
+        event.destination_port.native(),
+        event.len,
+        event.key.endpoint
+    );
+}
+
+#[cfg(not(feature = "log"))]
+#[inline(always)]
+fn note(_: Skb, _: &Event) {}
+
