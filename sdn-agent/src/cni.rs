@@ -5,7 +5,12 @@
 //! every restart, and whoever starts reads them first.
 
 pub mod counters;
+pub mod install;
+pub mod leases;
 pub mod pod;
+pub mod server;
 
 pub use counters::Counters;
+pub use leases::{Lease, LeaseError, Leases};
 pub use pod::{AttachError, LocalPod, PodNetwork};
+pub use server::{Readiness, Server, ServerConfig};

@@ -10,8 +10,16 @@
 //! The agent uses this crate for the wire protocol ([`protocol`]) and for the names and addresses both sides must agree on.
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod environment;
 pub mod mac;
+pub mod netlink;
+pub mod netns;
 pub mod protocol;
+pub mod result;
+pub mod veth;
 
 pub use mac::MacAddr;
 pub use protocol::Attachment;

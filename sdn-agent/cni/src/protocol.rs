@@ -86,6 +86,8 @@ pub struct AddRequest {
     /// Whom it is for.
     #[serde(flatten)]
     pub attachment: Attachment,
+    /// Name of the network configuration. GC is for one network.
+    pub network: String,
     /// The container's network namespace.
     pub netns: Netns,
     /// The Kubernetes pod, if the container belongs to one.
@@ -126,6 +128,8 @@ pub struct CheckRequest {
 /// Message of a GC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcRequest {
+    /// Name of the network configuration; attachments of others are left alone.
+    pub network: String,
     /// The attachments that the runtime still knows.
     pub valid: Vec<Attachment>,
 }
