@@ -205,33 +205,36 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
 }
 
 impl Linker {
-    /// On PATH, or where `cargo install` puts it.
+    /// On PATH, or where `cargo install` puts it: the first that fits, for an old one may stand before it.
     pub fn find() -> Result<Self, Missing> {
-        let path = linker_places()
-            .into_iter()
-            .find(|path| path.is_file())
-            .ok_or_else(|| Missing::Linker("bpf-linker is not installed".into()))?;
+        let mut rejected = Vec::new();
+        for path in linker_places().into_iter().filter(|path| path.is_file()) {
+            match Self::probe(path) {
+                Ok(linker) => return Ok(linker),
+                Err(reason) => rejected.push(reason),
+            }
+        }
+        Err(Missing::Linker(if rejected.is_empty() { "it is not installed".into() } else { rejected.join("; ") }))
+    }
+
+    fn probe(path: PathBuf) -> Result<Self, String> {
         let version = first_success(Command::new(&path).arg("--version"))
-            .map(|text| text.trim().to_owned())
-            .ok_or_else(|| Missing::Linker(format!("{} does not run: perhaps its LLVM is gone", path.display())))?;
+            .ok_or_else(|| format!("{} does not run: perhaps its LLVM is gone", path.display()))?;
+        let version = version.trim().to_owned();
         let series = version.strip_prefix("bpf-linker ").and_then(major_minor);
         if series != major_minor(LINKER_VERSION) {
-            return Err(Missing::Linker(format!("{} is {version}, not {LINKER_VERSION}", path.display())));
+            return Err(format!("{} is {version}", path.display()));
         }
         Ok(Self { path, version })
     }
 }
 
 fn linker_places() -> Vec<PathBuf> {
-    let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    let on_path = env::var_os("PATH").unwrap_or_default();
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    let directories: Vec<PathBuf> = on_path;
-    directories
-        .into_iter()
-        .chain(home.map(|home| home.join("bin")))
-        .map(|directory| directory.join("bpf-linker"))
-        .collect()
+    let directories = env::split_paths(&on_path).chain(home.map(|home| home.join("bin")));
+    directories.map(|directory| directory.join("bpf-linker")).collect()
 }
 
 /// What a command prints, if it can be started and succeeds.

@@ -99,6 +99,6 @@ fn the_inner_build_gets_this_toolchain_and_our_flags() {
 fn what_is_missing_says_what_was_found_instead() {
     let missing = Missing::Compiler(vec!["a: too old".into(), "b: no core".into()]);
     assert_eq!(missing.to_string(), "no compiler for eBPF (a: too old; b: no core)");
-    let missing = Missing::Linker("bpf-linker is not installed".into());
-    assert_eq!(missing.to_string(), "no bpf-linker 0.13 (bpf-linker is not installed)");
+    let missing = Missing::Linker("it is not installed".into());
+    assert_eq!(missing.to_string(), "no bpf-linker 0.13 (it is not installed)");
 }
