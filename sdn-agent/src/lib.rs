@@ -11,5 +11,6 @@ pub mod family;
 pub mod keeper;
 pub mod kernel;
 pub mod observe;
+pub mod plan;
 pub mod preflight;
 pub mod sdnctl;
