@@ -1,6 +1,7 @@
 //! Runs cargo for the workspace: binaries, the static CNI plugin, test executables.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -57,7 +58,7 @@ impl Workspace {
     /// Files that a task leaves for people: `target/NAME`.
     pub fn results(&self, name: &str) -> Result<PathBuf> {
         let directory = self.target.join(name);
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(directory)
     }
 
@@ -71,6 +72,21 @@ impl Workspace {
         run("binaries and eBPF programs", self.cargo("build").args(profile.flags()).arg("--bins"))?;
         run("the CNI plugin, linked statically", &mut self.static_plugin(profile))?;
         Ok(Binaries { directory: self.target.join(profile.directory()) })
+    }
+
+    /// An agent whose maps have the next layout, for tests that replace a running agent by it: `layout-next/sdn-agent`
+    /// beside the ordinary binaries. To be built before those, for cargo puts both in the same place.
+    pub fn build_layout_next(&self, profile: Profile) -> Result<()> {
+        let directory = self.target.join(profile.directory());
+        let mut command = self.cargo("build");
+        command.args(profile.flags()).args(["--features", "sdn-agent/layout-next", "--bin", "sdn-agent"]);
+        run("an agent with the next layout of its maps", &mut command)?;
+        let copy = directory.join("layout-next");
+        fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        // Beside and renamed over: the old one may be running.
+        let (new, old) = (copy.join("sdn-agent.new"), copy.join("sdn-agent"));
+        let copied = fs::copy(directory.join("sdn-agent"), &new).and_then(|_| fs::rename(&new, &old));
+        copied.with_context(|| format!("cannot copy the agent to {}", old.display()))
     }
 
     /// The plugin is copied to a host whose libc is unknown: it must bring its own.

@@ -39,6 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     setup::ensure(Purpose::Base)?;
     let workspace = Workspace::find()?;
+    workspace.build_layout_next(Profile::Dev)?;
     let binaries = workspace.build(Profile::Dev)?;
     let suites = suite::build(&workspace)?;
 
