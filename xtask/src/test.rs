@@ -57,7 +57,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     print_skips(&outcomes);
     print_failures(&outcomes, &conditions);
     print_suites(&outcomes);
-    programs::print(&binaries, privilege);
+    programs::print(outcomes.iter().flat_map(|outcome| &outcome.programs));
+    println!();
     console::say(Tone::Quiet, format!("after {}", Elapsed(started.elapsed())));
     conclude(&outcomes, arguments)
 }

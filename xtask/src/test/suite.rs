@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::libtest::{self, Failure, Report};
+use super::programs::{self, Program};
 use crate::build::{self, Workspace};
 use crate::console::{self, Step};
 use crate::privilege::Privilege;
@@ -40,6 +41,7 @@ pub struct Conditions {
 pub struct Outcome {
     pub suite: String,
     pub report: Report,
+    pub programs: Vec<Program>,
     pub time: Duration,
 }
 
@@ -112,7 +114,8 @@ impl Suite {
         if finished.left_running {
             report.add_failure("leaves a process behind that holds its output", &[]);
         }
-        let outcome = Outcome { suite: self.name.clone(), report, time: step.elapsed() };
+        let programs = programs::read(&finished.lines);
+        let outcome = Outcome { suite: self.name.clone(), report, programs, time: step.elapsed() };
         let text = outcome.summary();
         match outcome.failed() {
             0 => step.done(&text),
@@ -245,7 +248,7 @@ mod tests {
     fn a_test_that_skips_itself_is_not_passed() {
         let skips = vec![libtest::Skip { test: "a".into(), reason: "b".into() }];
         let report = Report { passed: 3, skips, complete: true, ..Report::default() };
-        let outcome = Outcome { suite: "x".into(), report, time: Duration::ZERO };
+        let outcome = Outcome { suite: "x".into(), report, programs: Vec::new(), time: Duration::ZERO };
         assert_eq!((outcome.passed(), outcome.failed(), outcome.skipped()), (2, 0, 1));
     }
 
