@@ -4,11 +4,15 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::console::{self, Elapsed, Tone};
+
+/// What [`Workspace::static_plugin`] makes, in words.
+const PLUGIN: &str = "the CNI plugin, linked statically";
 
 /// How the binaries are compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,9 +73,19 @@ impl Workspace {
 
     /// Everything that runs on a node or starts nodes, with cargo's own progress.
     pub fn build(&self, profile: Profile) -> Result<Binaries> {
-        run("binaries and eBPF programs", self.cargo("build").args(profile.flags()).arg("--bins"))?;
-        run("the CNI plugin, linked statically", &mut self.static_plugin(profile))?;
+        announced("binaries and eBPF programs", || run(self.cargo("build").args(profile.flags()).arg("--bins")))?;
+        announced(PLUGIN, || run(&mut self.static_plugin(profile)))?;
         Ok(Binaries { directory: self.target.join(profile.directory()) })
+    }
+
+    /// Binaries and tests in one go, and cargo's messages about what it made, a JSON object a line.
+    pub fn build_with_tests(&self) -> Result<(Binaries, String)> {
+        let profile = Profile::Dev;
+        let mut command = self.cargo("build");
+        command.args(["--bins", "--tests", "--message-format=json-render-diagnostics"]);
+        let messages = announced("binaries, eBPF programs and tests", || output(&mut command))?;
+        announced(PLUGIN, || run(&mut self.static_plugin(profile)))?;
+        Ok((Binaries { directory: self.target.join(profile.directory()) }, messages))
     }
 
     /// An agent whose maps have the next layout, for tests that replace a running agent by it: `layout-next/sdn-agent`
@@ -80,7 +94,7 @@ impl Workspace {
         let directory = self.target.join(profile.directory());
         let mut command = self.cargo("build");
         command.args(profile.flags()).args(["--features", "sdn-agent/layout-next", "--bin", "sdn-agent"]);
-        run("an agent with the next layout of its maps", &mut command)?;
+        announced("an agent with the next layout of its maps", || run(&mut command))?;
         let copy = directory.join("layout-next");
         fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
         // Beside and renamed over: the old one may be running.
@@ -132,26 +146,28 @@ impl Binaries {
     }
 }
 
-/// Runs a command that speaks for itself, announced and timed.
-pub fn run(label: &str, command: &mut Command) -> Result<()> {
-    let started = std::time::Instant::now();
-    console::heading(&format!("building {label}"));
+/// Says what is being built, and how long it took. What goes wrong has been said by cargo.
+fn announced<T>(what: &str, build: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    console::heading(&format!("building {what}"));
+    let built = build().with_context(|| format!("cannot build {what}; the reason is above"))?;
+    console::say(Tone::Quiet, format!("built {what} in {}", Elapsed(started.elapsed())));
+    Ok(built)
+}
+
+/// Runs a command that speaks for itself.
+fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("cannot start {name}"))?;
-    if !status.success() {
-        bail!("cannot build {label}: what is wrong is said above");
-    }
-    console::say(Tone::Quiet, format!("built {label} in {}", Elapsed(started.elapsed())));
+    ensure!(status.success(), "{name}: {status}");
     Ok(())
 }
 
-/// What a short command prints, its errors shown as they come.
-pub fn output(command: &mut Command) -> Result<String> {
+/// What a command prints, its errors and progress shown as they come.
+fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {name}"))?;
-    if !output.status.success() {
-        bail!("{name} failed ({})", output.status);
-    }
+    ensure!(output.status.success(), "{name}: {}", output.status);
     String::from_utf8(output.stdout).with_context(|| format!("{name} did not print text"))
 }
 

@@ -55,9 +55,6 @@ pub struct Table {
 impl Step {
     pub fn start(label: impl Into<String>) -> Self {
         let step = Self { label: label.into(), started: Instant::now(), spoken: Instant::now() };
-        if !live() {
-            println!("{} …", step.label);
-        }
         step.show("");
         step
     }
@@ -82,6 +79,13 @@ impl Step {
 
     pub fn failed(self, outcome: &str) {
         self.close(Tone::Bad, "failed", outcome);
+    }
+
+    /// There was nothing to do, and nothing is said.
+    pub fn discard(self) {
+        if live() {
+            print!("\r\x1b[2K");
+        }
     }
 
     /// Neither done nor failed, for a reason outside of the work.

@@ -40,8 +40,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(Purpose::Base)?;
     let workspace = Workspace::find()?;
     workspace.build_layout_next(Profile::Dev)?;
-    let binaries = workspace.build(Profile::Dev)?;
-    let suites = suite::build(&workspace)?;
+    let (binaries, messages) = workspace.build_with_tests()?;
+    let suites = suite::suites(&messages, &workspace);
 
     let privilege = Privilege::find("to make network namespaces and to load eBPF programs")?;
     let seed = std::env::var(SEED).unwrap_or_else(|_| fresh_seed().to_string());
