@@ -9,8 +9,8 @@ use sdn_cluster::{ClusterNetwork, ClusterNetworks};
 
 use super::settings::Text;
 use super::{
-    CniInstall, Config, ConfigError, ConntrackTimeouts, Layers, Log, LogFormat, Origin, Paths, PortRange,
-    Reach, Settings, Tunnel,
+    CniInstall, Config, ConfigError, ConntrackTimeouts, Layers, Log, LogFormat, Origin, Paths, PortRange, Reach,
+    Settings, Tunnel,
 };
 
 /// Where the agent's sockets are unless something else is said.
@@ -98,10 +98,12 @@ fn masquerade(read: &mut Reader<'_>) -> Result<Option<PortRange>, ConfigError> {
 
 fn cluster_networks(read: &mut Reader<'_>) -> Result<ClusterNetworks, ConfigError> {
     let defaults = ["10.128.0.0/14,23", "fd01::/48,64"];
-    let networks: Vec<ClusterNetwork> =
-        read.many("cluster-network", |s| &s.cluster_network, &defaults, |text| {
-            text.parse().map_err(|error: sdn_cluster::Error| error.to_string())
-        })?;
+    let networks: Vec<ClusterNetwork> = read.many(
+        "cluster-network",
+        |s| &s.cluster_network,
+        &defaults,
+        |text| text.parse().map_err(|error: sdn_cluster::Error| error.to_string()),
+    )?;
     if networks.is_empty() {
         return Err(read.refuse("cluster-network", "is an empty list; pods need at least one network".to_owned()));
     }
@@ -111,12 +113,7 @@ fn cluster_networks(read: &mut Reader<'_>) -> Result<ClusterNetworks, ConfigErro
 fn conntrack(read: &mut Reader<'_>) -> Result<ConntrackTimeouts, ConfigError> {
     Ok(ConntrackTimeouts {
         tcp_syn: read.one("conntrack-tcp-syn", |s| &s.conntrack_tcp_syn, "60s", timeout)?,
-        tcp_established: read.one(
-            "conntrack-tcp-established",
-            |s| &s.conntrack_tcp_established,
-            "8000s",
-            timeout,
-        )?,
+        tcp_established: read.one("conntrack-tcp-established", |s| &s.conntrack_tcp_established, "8000s", timeout)?,
         tcp_closing: read.one("conntrack-tcp-closing", |s| &s.conntrack_tcp_closing, "10s", timeout)?,
         tcp_reset: read.one("conntrack-tcp-reset", |s| &s.conntrack_tcp_reset, "10s", timeout)?,
         udp: read.one("conntrack-udp", |s| &s.conntrack_udp, "30s", timeout)?,
@@ -314,9 +311,12 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
 fn log_filter(text: &str) -> Result<String, String> {
     let known = |level: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&level);
     for directive in text.split(',') {
-        let (target, level) = directive.rsplit_once('=').map_or((None, directive), |(target, level)| (Some(target), level));
+        let (target, level) =
+            directive.rsplit_once('=').map_or((None, directive), |(target, level)| (Some(target), level));
         if !known(level) || target.is_some_and(str::is_empty) {
-            return Err(format!("{directive:?} is no LEVEL and no TARGET=LEVEL; levels: off error warn info debug trace"));
+            return Err(format!(
+                "{directive:?} is no LEVEL and no TARGET=LEVEL; levels: off error warn info debug trace"
+            ));
         }
     }
     Ok(text.to_owned())

@@ -16,7 +16,9 @@ impl Config {
             (false, [value]) => Value::from(value.as_str()),
             (_, values) => Value::from(values),
         };
-        Value::Object(self.effective.iter().map(|setting| (setting.name.to_owned(), value(setting))).collect::<Map<_, _>>())
+        Value::Object(
+            self.effective.iter().map(|setting| (setting.name.to_owned(), value(setting))).collect::<Map<_, _>>(),
+        )
     }
 }
 

@@ -33,10 +33,10 @@ fn defaults_are_valid() {
     assert_eq!(config.tunnel, Tunnel { port: 4789, mtu: None });
     assert_eq!(config.masquerade, PortRange::new(23000, 29999));
     assert_eq!(config.paths.admin_socket(), default_admin_socket());
-    assert_eq!(config.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-        "10.128.0.0/14,23",
-        "fd01::/48,64"
-    ]);
+    assert_eq!(
+        config.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.128.0.0/14,23", "fd01::/48,64"]
+    );
     assert!(!config.reach.metadata && !config.reach.machine_config && !config.cni.install);
 }
 
@@ -61,13 +61,25 @@ fn what_is_wrong_is_named() {
     let rows: &[(&[&str], Option<(&str, &str)>, &str)] = &[
         (&["--node-name", "Node_1"], None, "setting node-name (flag --node-name): \"Node_1\" is no name of a Node"),
         (&["--vxlan-port", "0"], None, "setting vxlan-port (flag --vxlan-port): port 0 means none"),
-        (&["--vxlan-port", "70000"], None, "setting vxlan-port (flag --vxlan-port): \"70000\" is no port: number too large"),
+        (
+            &["--vxlan-port", "70000"],
+            None,
+            "setting vxlan-port (flag --vxlan-port): \"70000\" is no port: number too large",
+        ),
         (&["--tunnel-mtu", "1000"], None, "setting tunnel-mtu (flag --tunnel-mtu): 1000 is outside 1280 … 65535"),
         (&["--uplink", "a/b"], None, "setting uplink (flag --uplink): \"a/b\" is no name of a network device"),
         (&["--uplink", "sixteen-letters-"], None, "is no name of a network device"),
         (&["--bpffs", "sys/fs"], None, "setting bpffs (flag --bpffs): \"sys/fs\" is not absolute"),
-        (&["--metrics-address", "9420"], None, "setting metrics-address (flag --metrics-address): \"9420\" is no IP:PORT"),
-        (&["--allow-metadata=yes"], None, "setting allow-metadata (flag --allow-metadata): \"yes\" is neither true nor"),
+        (
+            &["--metrics-address", "9420"],
+            None,
+            "setting metrics-address (flag --metrics-address): \"9420\" is no IP:PORT",
+        ),
+        (
+            &["--allow-metadata=yes"],
+            None,
+            "setting allow-metadata (flag --allow-metadata): \"yes\" is neither true nor",
+        ),
         (&["--conntrack-udp", "0"], None, "setting conntrack-udp (flag --conntrack-udp): 0 is outside 1s … 720h"),
         (&["--conntrack-udp", "5 d"], None, "setting conntrack-udp (flag --conntrack-udp): \"5 d\" is no time"),
         (&["--conntrack-udp", "h"], None, "setting conntrack-udp (flag --conntrack-udp): \"h\" is no time"),
@@ -75,13 +87,21 @@ fn what_is_wrong_is_named() {
         (&["--log-level", "info,=debug"], None, "\"=debug\" is no LEVEL"),
         (&["--log-format", "xml"], None, "setting log-format (flag --log-format): \"xml\" is neither text nor json"),
         (&["--service-network", "10.0.0.1/8"], None, "10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"),
-        (&["--masquerade-ports", "40000-50000"], None, "40000-50000 overlaps 32768-60999, which the node's own sockets use"),
+        (
+            &["--masquerade-ports", "40000-50000"],
+            None,
+            "40000-50000 overlaps 32768-60999, which the node's own sockets use",
+        ),
         (&["--masquerade-ports", "29000-31000"], None, "29000-31000 overlaps the NodePorts 30000-32767"),
         (&["--masquerade-ports", "9-3"], None, "\"9-3\" is no range FIRST-LAST"),
         (&["--masquerade-ports", "0-3"], None, "\"0-3\" is no range FIRST-LAST"),
         (&["--masquerade-ports", "a-3"], None, "port \"a\": invalid digit"),
         (&["--cluster-network", "10.0.0.0/8,24", "--service-network", "10.3.0.0/16"], None, "setting cluster-network"),
-        (&["--cluster-network", "10.0.0.0/8,24", "--cluster-network", "10.3.0.0/16,24"], None, "setting cluster-network"),
+        (
+            &["--cluster-network", "10.0.0.0/8,24", "--cluster-network", "10.3.0.0/16,24"],
+            None,
+            "setting cluster-network",
+        ),
         (&[], Some(("yaml", "vxlan-port: x")), "setting vxlan-port (file /config.yaml): \"x\" is no port"),
         (&[], Some(("yaml", "vxlan-prot: 1")), "configuration file /config.yaml: unknown field `vxlan-prot`"),
         (&[], Some(("yaml", "vxlan-port: [1]")), "configuration file /config.yaml: vxlan-port: invalid type: sequence"),
@@ -118,7 +138,10 @@ fn what_is_unusual_is_accepted() {
 fn a_missing_file_is_named() {
     let matches = Line::command().no_binary_name(true).get_matches_from::<_, &str>([]);
     let error = Layers::new(Settings::default(), &matches, Some(Path::new("/nowhere/agent.yaml"))).unwrap_err();
-    assert_eq!(error.to_string(), "read configuration file /nowhere/agent.yaml: No such file or directory (os error 2)");
+    assert_eq!(
+        error.to_string(),
+        "read configuration file /nowhere/agent.yaml: No such file or directory (os error 2)"
+    );
 }
 
 #[test]

@@ -9,15 +9,17 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::handover;
-use super::{Address, KeeperError, Sockets};
+use super::{Address, GRACE, KeeperError, Sockets};
 
 /// Name of the socket that the keeper itself listens on.
 pub(super) const KEEPER: &str = "keeper";
 /// Name of the run directory's lock among the sockets.
 const LOCK: &str = "lock";
 
-/// How long to wait for what a keeper that is just ending still holds: its lock, its sockets, its role's copies of them.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for a keeper that is just ending, and gives its role all of its grace.
+const PATIENCE: Duration = GRACE.saturating_add(Duration::from_secs(5));
+/// How long a killed keeper's role may hold its copies of the sockets: it is being killed, too.
+const ROLE_PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The sockets that a keeper holds.
@@ -87,7 +89,7 @@ fn complete(mut passed: Sockets, doors: &Doors) -> Result<Sockets, KeeperError> 
 
 /// Listens, and waits for a killed keeper's role, which may hold its copy of the old socket for a moment longer.
 fn listen_soon(address: &Address) -> Result<OwnedFd, KeeperError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ROLE_PATIENCE;
     loop {
         match address.listen() {
             Err(KeeperError::Taken { .. }) if Instant::now() < deadline => {}

@@ -181,13 +181,19 @@ mod tests {
 
         let (ours, theirs) = UnixStream::pair().unwrap();
         let new = thread::spawn(move || drop(receive(&theirs).unwrap()));
-        assert_eq!(give(&ours, &sockets).unwrap_err().kind(), ErrorKind::UnexpectedEof, "it was killed before it confirmed");
+        assert_eq!(
+            give(&ours, &sockets).unwrap_err().kind(),
+            ErrorKind::UnexpectedEof,
+            "it was killed before it confirmed"
+        );
         new.join().unwrap();
     }
 
     #[test]
     fn strangers_are_not_understood() {
-        for line in ["culvert-keeper 2 sockets\n", "culvert-keeper 1 sockets cni\n", "hello\n", "culvert-keeper 1 sockets", ""] {
+        for line in
+            ["culvert-keeper 2 sockets\n", "culvert-keeper 1 sockets cni\n", "hello\n", "culvert-keeper 1 sockets", ""]
+        {
             let taken = take_from(move |mut stream| {
                 read_request(&stream).unwrap();
                 stream.write_all(line.as_bytes()).unwrap();

@@ -71,9 +71,10 @@ impl Inherited {
     }
 
     fn remove(&mut self, name: &str) -> Result<OwnedFd, KeeperError> {
-        self.sockets
-            .remove(name)
-            .ok_or_else(|| KeeperError::Inherit { name: name.to_owned(), cause: "the keeper did not pass it".to_owned() })
+        self.sockets.remove(name).ok_or_else(|| KeeperError::Inherit {
+            name: name.to_owned(),
+            cause: "the keeper did not pass it".to_owned(),
+        })
     }
 }
 

@@ -47,9 +47,9 @@ impl Address {
     pub(super) fn is_of(&self, socket: BorrowedFd<'_>) -> bool {
         let Ok(copy) = socket.try_clone_to_owned() else { return false };
         match self {
-            Self::Tcp(address) => TcpListener::from(copy)
-                .local_addr()
-                .is_ok_and(|bound| bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port())),
+            Self::Tcp(address) => TcpListener::from(copy).local_addr().is_ok_and(|bound| {
+                bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port())
+            }),
             Self::Unix(path) => {
                 let bound = UnixListener::from(copy).local_addr();
                 // A socket whose file was removed cannot be reached any more.

@@ -96,8 +96,7 @@ pub fn reduce_to(kept: &[Need]) -> Result<(), CapabilityError> {
 
 /// Refuses to go on without one of the capabilities.
 pub fn require(needs: &[Need]) -> Result<(), CapabilityError> {
-    let effective = caps::read(None, CapSet::Effective)
-        .map_err(|cause| CapabilityError::Read(cause.to_string()))?;
+    let effective = caps::read(None, CapSet::Effective).map_err(|cause| CapabilityError::Read(cause.to_string()))?;
     match needs.iter().find(|need| !effective.contains(&need.capability)) {
         Some(Need { capability, reason }) => Err(CapabilityError::Missing { capability: *capability, reason }),
         None => Ok(()),

@@ -52,7 +52,12 @@ fn child() {
     reduce_to(&KEPT).expect("reducing again changes nothing");
     reduce_to(&KEPT[..1]).expect_err("the bounding set cannot be reduced any more without CAP_SETPCAP");
     let missing = Need { capability: Capability::CAP_SYS_TIME, reason: "set the clock" };
-    assert!(require(&[missing]).unwrap_err().to_string().starts_with("CAP_SYS_TIME is missing: it is needed to set the clock"));
+    assert!(
+        require(&[missing])
+            .unwrap_err()
+            .to_string()
+            .starts_with("CAP_SYS_TIME is missing: it is needed to set the clock")
+    );
 }
 
 impl Held {
