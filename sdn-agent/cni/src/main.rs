@@ -29,9 +29,14 @@ fn main() -> ExitCode {
 
 /// Serves the command. `version` becomes the configuration's as soon as it is known, for the form of an error.
 fn run(version: &mut SpecVersion) -> Result<Option<Value>, Failure> {
-    let command = Command::parse(|name| std::env::var(name).ok())?;
+    let variable = |name: &str| std::env::var(name).ok();
+    if variable("CNI_COMMAND").is_none() {
+        // Somebody tries it by hand, and would have to end standard input first.
+        return Command::parse(variable).map(|_| None);
+    }
     let input = config::read(io::stdin().lock())?;
     *version = SpecVersion::of_config(&input).unwrap_or(*version);
+    let command = Command::parse(variable)?;
     if command == Command::Version {
         return Ok(Some(versions(&input)?));
     }

@@ -38,7 +38,7 @@ pub enum NetnsError {
     },
     /// There is something else at the path.
     #[error(
-        "opening network namespace {path}: it is no namespace; it was unmounted, probably because the container is gone"
+        "opening network namespace {path}: it is no network namespace; was it unmounted because the container is gone?"
     )]
     NotNamespace {
         /// The path.
@@ -53,7 +53,7 @@ pub enum NetnsError {
         source: io::Error,
     },
     /// Entering failed.
-    #[error("entering network namespace {path}: {source}; it needs CAP_SYS_ADMIN, and a namespace of kind net")]
+    #[error("entering network namespace {path}: {source}; it needs CAP_SYS_ADMIN")]
     Enter {
         /// The path.
         path: PathBuf,
@@ -73,7 +73,10 @@ impl OpenNetns {
         };
         let file = File::open(path).map_err(failed)?;
         let found = fstatfs(&file).map_err(|e| failed(e.into()))?;
-        if found.filesystem_type() != NSFS {
+        // Below /proc a namespace's link names its kind, `net:[4026531840]`; a bind mount has a path instead, and is believed.
+        let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;
+        let other_kind = target.is_relative() && !target.to_string_lossy().starts_with("net:[");
+        if found.filesystem_type() != NSFS || other_kind {
             return Err(NetnsError::NotNamespace { path: path.into() });
         }
         let metadata = file.metadata().map_err(failed)?;

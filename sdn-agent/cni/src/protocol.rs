@@ -333,3 +333,6 @@ impl Failure {
         Self { code, message: message.into(), details: details.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;
