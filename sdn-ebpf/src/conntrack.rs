@@ -4,7 +4,7 @@
 //! needs no other look-up for its remote end; when it has moved, both ends are looked up once more.
 
 use aya_ebpf::helpers::bpf_jiffies64;
-use sdn_common::{Be16, Flow, FlowKey, Reason, Side, Way};
+use sdn_common::{Flow, FlowKey, Reason, Side, Way};
 
 use crate::{
     family::{Family, protocol},
@@ -19,15 +19,6 @@ pub struct Lookup {
     pub flow: Option<*mut Flow>,
     /// The entry is in the table of flows not answered yet.
     pub unanswered: bool,
-}
-
-/// A packet's flow, judged: where it goes.
-#[derive(Clone, Copy)]
-pub struct Tracked {
-    /// The end that the packet goes to.
-    pub to: Side,
-    /// The node's port that stands for the pod; 0 where the flow is not masqueraded.
-    pub masquerade_port: Be16,
 }
 
 /// Finds the flow of a packet.
@@ -52,30 +43,31 @@ pub fn look_up<F: Family>(packet: &Packet<F>, way: Way) -> Lookup {
     Lookup { way, flow, unanswered: flow.is_some() }
 }
 
-/// What a hook says of a flow that is new to it, or whose ends have to be looked up again: may it be, and by which port of the
-/// node is it known outside (0 where it is not masqueraded)?
+/// What a hook says of a flow that is new to it, or whose ends were looked up again: may it be, and by which port of the node
+/// is it known outside? Reads [`Packet::from`] and [`Packet::to`], sets [`Packet::masquerade_port`].
 pub trait Admit<F: Family> {
-    fn admit(packet: &Packet<F>, from: &Side, to: &Side) -> Stage<Be16>;
+    fn admit(packet: &mut Packet<F>) -> Stage<()>;
 }
 
-/// Takes the packet into its flow, opening one where there is none, and says where it goes.
+/// Takes the packet from [`Packet::from`] into its flow, opening one where there is none, and sets [`Packet::to`].
 #[inline(always)]
-pub fn track<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, from: &Side) -> Stage<Tracked> {
+pub fn track<F: Family, H: Admit<F>>(packet: &mut Packet<F>, found: &Lookup) -> Stage<()> {
     let Some(flow) = found.flow else {
-        return open::<F, H>(packet, found, from);
+        return open::<F, H>(packet, found.way);
     };
     // SAFETY: the entry is valid while the program runs. Another CPU may change it as well; what can be lost by that is a bit
     // of state, which costs a longer timeout.
     let flow = unsafe { &mut *flow };
-    if reopens(packet, flow) || flow.epoch != hook::state()?.epoch || !same(&sent_by(flow, found.way), from) {
-        review::<F, H>(packet, found, flow, from)?;
+    if reopens(packet, flow) || flow.epoch != hook::state()?.epoch || !same(&sent_by(flow, found.way), &packet.from) {
+        review::<F, H>(packet, found.way, flow)?;
     }
     advance(packet, found, flow);
-    let tracked = Tracked { to: sent_by(flow, found.way.reverse()), masquerade_port: flow.masquerade_port };
+    packet.to = sent_by(flow, found.way.reverse());
+    packet.masquerade_port = flow.masquerade_port;
     if found.unanswered && flow.state & Flow::REPLIED != 0 {
         promote(packet, flow);
     }
-    Ok(tracked)
+    Ok(())
 }
 
 /// The end that sends when a packet goes this way. Spelled out: an index would be a computed stack or map offset.
@@ -101,27 +93,29 @@ fn reopens<F: Family>(packet: &Packet<F>, flow: &Flow) -> bool {
 
 /// The first packet of a flow.
 #[inline(never)]
-fn open<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, from: &Side) -> Stage<Tracked> {
+fn open<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way) -> Stage<()> {
     // An answer to a question that nobody asked, or whose asker is forgotten.
     if packet.is_echo_reply() {
         return Err(End::drop(Reason::NoFlow));
     }
-    let to = origin::locate::<F>(packet.destination())?;
-    let masquerade_port = H::admit(packet, from, &to)?;
-    let flow = fresh(packet, found.way, *from, to, masquerade_port)?;
-    F::new_flows().insert(&packet.key, flow, 0).map_err(|_| End::drop(Reason::FlowsFull))?;
-    Ok(Tracked { to, masquerade_port })
+    packet.to = origin::locate::<F>(packet.destination())?;
+    H::admit(packet)?;
+    let flow = fresh(packet, way)?;
+    F::new_flows().insert(&packet.key, flow, 0).map_err(|_| End::drop(Reason::FlowsFull))
 }
 
 /// A flow whose ends have to be looked up again. If either is somebody else now, it is another flow.
 #[inline(never)]
-fn review<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, flow: &mut Flow, from: &Side) -> Stage<()> {
-    let to = origin::locate::<F>(packet.destination())?;
-    let (old_from, old_to) = (sent_by(flow, found.way), sent_by(flow, found.way.reverse()));
-    let replaced = |old: &Side, new: &Side| old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0);
-    let masquerade_port = H::admit(packet, from, &to)?;
-    let renewed = fresh(packet, found.way, *from, to, masquerade_port)?;
-    if reopens(packet, flow) || replaced(&old_from, from) || replaced(&old_to, &to) {
+fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut Flow) -> Stage<()> {
+    packet.to = origin::locate::<F>(packet.destination())?;
+    H::admit(packet)?;
+    let renewed = fresh(packet, way)?;
+    let replaced =
+        |old: Side, new: &Side| old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0);
+    if reopens(packet, flow)
+        || replaced(sent_by(flow, way), &packet.from)
+        || replaced(sent_by(flow, way.reverse()), &packet.to)
+    {
         *flow = renewed;
         return Ok(());
     }
@@ -132,19 +126,19 @@ fn review<F: Family, H: Admit<F>>(packet: &Packet<F>, found: &Lookup, flow: &mut
 }
 
 #[inline(always)]
-fn fresh<F: Family>(packet: &Packet<F>, way: Way, from: Side, to: Side, masquerade_port: Be16) -> Stage<Flow> {
+fn fresh<F: Family>(packet: &Packet<F>, way: Way) -> Stage<Flow> {
     let mut flow = Flow {
         // SAFETY: no arguments, no effects.
         last_seen: unsafe { bpf_jiffies64() },
         state: first_state(packet),
         epoch: hook::state()?.epoch,
-        sides: [from, to],
-        masquerade_port,
+        sides: [packet.from, packet.to],
+        masquerade_port: packet.masquerade_port,
         ..Flow::default()
     };
     if matches!(way, Way::FromHigh) {
         flow.state |= Flow::OPENED_FROM_HIGH;
-        flow.sides = [to, from];
+        flow.sides = [packet.to, packet.from];
     }
     Ok(flow)
 }

@@ -2,7 +2,8 @@
 
 use aya_ebpf::maps::{HashMap, LruHashMap, lpm_trie::Key};
 use sdn_common::{
-    Addr4, Addr6, Address, Be16, Endpoint, FamilyState, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, NodeState, Peer,
+    Addr4, Addr6, Address, Be16, Endpoint, FamilyState, Flow, FlowKey, Fragment, FragmentKey, Masquerade,
+    MasqueradeKey, NodeState, Peer,
 };
 
 use crate::{

@@ -18,12 +18,29 @@ use crate::{
 };
 
 /// What a sender is told.
+#[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    NetUnreachable,
-    HostUnreachable,
-    TooBig,
-    TimeExceeded,
+    /// Nothing: the packet is just dropped.
+    None = 0,
+    NetUnreachable = 1,
+    HostUnreachable = 2,
+    TooBig = 3,
+    TimeExceeded = 4,
+}
+
+impl Error {
+    /// What there is to tell, if anything.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::NetUnreachable),
+            2 => Some(Self::HostUnreachable),
+            3 => Some(Self::TooBig),
+            4 => Some(Self::TimeExceeded),
+            _ => None,
+        }
+    }
 }
 
 /// Hop limit of our answers: one hop is all they make.
@@ -76,7 +93,7 @@ pub fn answer<F: Family>(skb: Skb, packet: &Packet<F>, error: Error) -> i32 {
 fn answer_v4(skb: Skb, error: Error) -> Stage<()> {
     let state = hook::state()?;
     let (kind, code, value) = match error {
-        Error::NetUnreachable => (3, 0, 0),
+        Error::None | Error::NetUnreachable => (3, 0, 0),
         Error::HostUnreachable => (3, 1, 0),
         // RFC 1191 §4: the next hop's MTU in the low half.
         Error::TooBig => (3, 4, state.mtu.to_be()),
@@ -106,7 +123,7 @@ fn answer_v4(skb: Skb, error: Error) -> Stage<()> {
 fn answer_v6(skb: Skb, error: Error) -> Stage<()> {
     let state = hook::state()?;
     let (kind, code, value) = match error {
-        Error::NetUnreachable => (1, 0, 0),
+        Error::None | Error::NetUnreachable => (1, 0, 0),
         Error::HostUnreachable => (1, 3, 0),
         Error::TooBig => (2, 0, state.mtu.to_be()),
         Error::TimeExceeded => (3, 0, 0),
@@ -144,7 +161,9 @@ fn message<H: Plain + Default>(skb: Skb, kind: [u8; 2], value: u32) -> Stage<Mes
 #[inline(always)]
 fn seal<H: Plain>(message: &mut Message<H>, seed: u32) {
     // SAFETY: the message's own bytes, a multiple of four.
-    let sum = unsafe { bpf_csum_diff(null_mut(), 0, core::ptr::from_mut(message).cast(), size_of::<Message<H>>() as u32, seed) };
+    let sum = unsafe {
+        bpf_csum_diff(null_mut(), 0, core::ptr::from_mut(message).cast(), size_of::<Message<H>>() as u32, seed)
+    };
     message.checksum = !checksum::fold(sum as u32 as u64);
 }
 

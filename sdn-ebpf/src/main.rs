@@ -1,7 +1,10 @@
 //! The kernel side of Culvert: entry points of the programs, a few lines each. See [`hook`] for what they do.
 #![no_std]
 #![no_main]
-#![cfg_attr(target_arch = "bpf", expect(missing_docs, reason = "nothing here is called from outside; the modules say what is in them"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(missing_docs, reason = "nothing here is called from outside; the modules say what is in them")
+)]
 
 mod checksum;
 mod conntrack;

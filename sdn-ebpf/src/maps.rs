@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use sdn_common::{
-    Addr4, Addr6, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, Node, NodeState, Peer,
+    Addr4, Addr6, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, Node,
+    NodeState, Peer,
     event::{Clock, EventBudget, FORWARDS_LEN, SCRATCH_LEN, Scratch, Verdict},
     maps,
     reason::DROP_TOTALS_LEN,

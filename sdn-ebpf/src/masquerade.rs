@@ -1,5 +1,6 @@
 //! Ports that stand for pods outside.
 
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_loop};
 use sdn_common::{Address, Be16, Masquerade, MasqueradeKey, NodeState, Reason};
 
 use crate::{
@@ -17,9 +18,9 @@ const TRIES: u32 = 64;
 /// `BPF_NOEXIST`: two CPUs cannot take one port.
 const NO_EXIST: u64 = 1;
 
-/// The port that stands for a pod's flow to the outside, taken if need be. 0 for later fragments, which have none.
+/// Finds the port that stands for a pod's flow to the outside, taking it if need be.
 #[inline(never)]
-pub fn port_for<F: Family>(packet: &Packet<F>) -> Stage<Be16> {
+pub fn port_for<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     let state = hook::state()?;
     let local = F::state(state).masquerade;
     if state.flags & NodeState::MASQUERADE == 0 || local.is_zero() || state.uplink_ifindex == 0 {
@@ -30,8 +31,8 @@ pub fn port_for<F: Family>(packet: &Packet<F>) -> Stage<Be16> {
     if !(echo || matches!(packet.protocol, protocol::TCP | protocol::UDP)) {
         return Err(End::drop(Reason::MasqueradeUnsupported));
     }
-    let pod = Masquerade { pod: packet.source(), port: packet.source_port, _pad: 0 };
-    let mut key = MasqueradeKey {
+    packet.pod = Masquerade { pod: packet.source(), port: packet.source_port, _pad: 0 };
+    packet.outside = MasqueradeKey {
         remote: packet.destination(),
         local,
         remote_port: if echo { Be16(0) } else { packet.destination_port },
@@ -41,27 +42,49 @@ pub fn port_for<F: Family>(packet: &Packet<F>) -> Stage<Be16> {
     };
     let first = u32::from(state.masquerade_first);
     let range = u32::from(state.masquerade_last).wrapping_sub(first).wrapping_add(1) & 0xffff;
+    let mut search = Search { hash: spread(packet), packet, first, range, found: false };
     if range == 0 {
         return Err(End::drop(Reason::MasqueradeExhausted));
     }
-    let mut hash = spread::<F>(packet);
-    for _ in 0..TRIES {
-        key.local_port = Be16::new((first + hash % range) as u16);
-        if take::<F>(&key, &pod) {
-            return Ok(key.local_port);
-        }
-        hash = if range <= TRIES { hash % range + 1 } else { hash.wrapping_mul(0x9e37_79b1).wrapping_add(1) };
+    // SAFETY: the callback is of the type that the helper calls, and the search outlives the call.
+    unsafe { bpf_loop(TRIES, attempt::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    if !search.found {
+        return Err(End::drop(Reason::MasqueradeExhausted));
     }
-    Err(End::drop(Reason::MasqueradeExhausted))
+    search.packet.masquerade_port = search.packet.outside.local_port;
+    Ok(())
+}
+
+/// A search for a port, as `bpf_loop` carries it from one try to the next. The helper and not a loop: the verifier follows a
+/// loop through every turn (400,000 instructions for 64), and the helper's callback once.
+struct Search<'a, F: Family> {
+    packet: &'a mut Packet<F>,
+    first: u32,
+    range: u32,
+    hash: u32,
+    found: bool,
+}
+
+/// One try. 1 ends the loop.
+extern "C" fn attempt<F: Family>(_: u64, search: *mut Search<'_, F>) -> i64 {
+    // SAFETY: `port_for` passes its own search.
+    let search = unsafe { &mut *search };
+    // The range was found not to be empty; the compiler and the verifier do not know.
+    let offset = search.hash.checked_rem(search.range).unwrap_or(0);
+    search.packet.outside.local_port = Be16::new((search.first + offset) as u16);
+    search.found = take(search.packet);
+    search.hash =
+        if search.range <= TRIES { offset + 1 } else { search.hash.wrapping_mul(0x9e37_79b1).wrapping_add(1) };
+    i64::from(search.found)
 }
 
 /// Takes a port, or finds that the flow has it already.
 #[inline(always)]
-fn take<F: Family>(key: &MasqueradeKey<F::Address>, pod: &Masquerade<F::Address>) -> bool {
+fn take<F: Family>(packet: &Packet<F>) -> bool {
     // SAFETY: the entry is valid while the program runs; entries are never changed, only added and removed.
-    match unsafe { F::masquerade().get(key) } {
-        Some(owner) => owner.pod == pod.pod && owner.port == pod.port,
-        None => F::masquerade().insert(key, pod, NO_EXIST).is_ok(),
+    match unsafe { F::masquerade().get(&packet.outside) } {
+        Some(owner) => owner.pod == packet.pod.pod && owner.port == packet.pod.port,
+        None => F::masquerade().insert(&packet.outside, &packet.pod, NO_EXIST).is_ok(),
     }
 }
 

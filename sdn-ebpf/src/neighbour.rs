@@ -69,9 +69,9 @@ const ADVERTISEMENT_FLAGS: u32 = u32::from_ne_bytes([0xe0, 0, 0, 0]);
 /// Length of a solicitation without options.
 const SOLICITATION_LEN: u32 = 24;
 
-/// ARP from a pod.
+/// Answers ARP from a pod for its gateway, in place.
 #[inline(never)]
-pub fn arp(skb: Skb) -> Stage<Sent> {
+pub fn arp(skb: Skb) -> Stage<()> {
     let mut arp = Arp::default();
     skb.load(0, &mut arp)?;
     if arp.hardware != Be16::new(1) || arp.protocol != V4::ETHERTYPE || arp.lengths != [6, 4] {
@@ -97,8 +97,7 @@ pub fn arp(skb: Skb) -> Stage<Sent> {
         target: arp.sender,
         ..arp
     };
-    skb.store(0, &answer)?;
-    Ok(back(skb))
+    skb.store(0, &answer)
 }
 
 /// Neighbour discovery from a pod. `None`: it is something else.
@@ -119,7 +118,8 @@ pub fn discovery<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<Option<Sent>>
         }
         kind::SOLICITATION => {
             own_source(skb, packet)?;
-            advertise(skb, packet.transport, packet.head.from).map(Some)
+            advertise(skb, packet)?;
+            Ok(Some(back(skb)))
         }
         _ => Ok(None),
     }
@@ -142,7 +142,8 @@ fn own_source<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<()> {
 
 /// Answers a solicitation for the gateway.
 #[inline(never)]
-fn advertise(skb: Skb, transport: u32, asker: Mac) -> Stage<Sent> {
+fn advertise<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<()> {
+    let (transport, asker) = (packet.transport, packet.head.from);
     let mut ip = Ipv6Header::default();
     skb.load(ETHERNET, &mut ip)?;
     let mut asked = [0u32; SOLICITATION_LEN as usize / 4];
@@ -172,8 +173,7 @@ fn advertise(skb: Skb, transport: u32, asker: Mac) -> Stage<Sent> {
     skb.store(0, &asker)?;
     skb.store(6, &wire::GATEWAY_MAC)?;
     skb.store(ETHERNET, &ip)?;
-    skb.store(ETHERNET + 40, &answer)?;
-    Ok(back(skb))
+    skb.store(ETHERNET + 40, &answer)
 }
 
 /// The checksum over addresses, length, protocol and message (RFC 4443 §2.3).
@@ -191,7 +191,7 @@ fn sum(ip: &mut Ipv6Header, answer: &mut Neighbour) -> u16 {
 
 /// Out of the veth that the question came in by.
 #[inline(always)]
-fn back(skb: Skb) -> Sent {
+pub fn back(skb: Skb) -> Sent {
     let ifindex = skb.ifindex();
     // SAFETY: plain numbers.
     Sent::redirect(Forward::Answer, unsafe { bpf_redirect(ifindex, 0) }, ifindex)

@@ -50,7 +50,11 @@ pub fn reach<F: Family>(packet: &Packet<F>) -> Stage<()> {
 pub fn machine_config<F: Family>(packet: &Packet<F>) -> Stage<()> {
     let port = packet.destination_port.native();
     let asked = packet.protocol == protocol::TCP && (port == 22623 || port == 22624);
-    if asked && hook::state()?.flags & NodeState::MACHINE_CONFIG == 0 { Err(End::drop(Reason::MachineConfig)) } else { Ok(()) }
+    if asked && hook::state()?.flags & NodeState::MACHINE_CONFIG == 0 {
+        Err(End::drop(Reason::MachineConfig))
+    } else {
+        Ok(())
+    }
 }
 
 /// Nothing from a pod goes to the port of the tunnel at a node: what the tunnel carries is believed.
@@ -83,7 +87,7 @@ fn locate_elsewhere<F: Family>(address: F::Address) -> Stage<Side> {
     match F::subnet(address) {
         // A pod that this node has not heard of yet. Its node has.
         Some(node) if node != Node::SELF => Ok(Side { node, incarnation: 0, identity: Identity::UNKNOWN }),
-        _ => Err(End::Reject(Reason::UnknownDestination, icmp::Error::HostUnreachable)),
+        _ => Err(End::reject(Reason::UnknownDestination, icmp::Error::HostUnreachable)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the stages know of the packet at hand. Filled by parsing, read by all, reported by the verdict.
 
-use sdn_common::{Be16, FlowKey, Hook, Identity, Mac, event::Scratch};
+use sdn_common::{Be16, FlowKey, Hook, Identity, Mac, Masquerade, MasqueradeKey, Side, event::Scratch};
 
 use crate::{
     encap::Tunnel,
@@ -47,7 +47,7 @@ pub struct Packet<F: Family> {
     pub more: bool,
     /// The node forwards it for somebody else: it comes from no local socket.
     pub forwarded: bool,
-    /// The port of the node that a reply from the outside came to.
+    /// The port of the node that stands for the pod outside; 0 where the flow is not masqueraded.
     pub masquerade_port: Be16,
     /// For ICMP echo both ports are the identifier.
     pub source_port: Be16,
@@ -66,12 +66,19 @@ pub struct Packet<F: Family> {
     pub endpoint: u32,
     /// Identity of the other end.
     pub peer: Identity,
+    /// Who sent it. Set by `origin` or `trust`.
+    pub from: Side,
+    /// Who it is for. Set by `conntrack` or `related`.
+    pub to: Side,
     /// Key of its flow. Set by `conntrack::find`, for ICMP errors by `related::track`.
     pub key: FlowKey<F::Address>,
     /// What an ICMP error quotes. Set by `related::quote`.
     pub quote: Quote<F::Header>,
     /// The tunnel that it came by. Set by `overlay_in`.
     pub tunnel: Tunnel,
+    /// The port looked for in `masquerade::port_for`, and the pod that it is to stand for.
+    pub outside: MasqueradeKey<F::Address>,
+    pub pod: Masquerade<F::Address>,
 }
 
 /// Bits of [`Packet::tcp_flags`] (RFC 9293 §3.1).

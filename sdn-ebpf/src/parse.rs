@@ -129,7 +129,8 @@ impl<F: Family> Packet<F> {
 
     #[inline(always)]
     pub fn is_echo_reply(&self) -> bool {
-        self.protocol == F::ICMP && self.icmp == if F::IS_V6 { icmp_type::ECHO_REPLY_V6 } else { icmp_type::ECHO_REPLY_V4 }
+        self.protocol == F::ICMP
+            && self.icmp == if F::IS_V6 { icmp_type::ECHO_REPLY_V6 } else { icmp_type::ECHO_REPLY_V4 }
     }
 
     /// Unreachable, too big, time exceeded, parameter problem; for IPv4 source quench as well (RFC 792, RFC 4443 §2.1).

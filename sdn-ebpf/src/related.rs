@@ -1,9 +1,9 @@
 //! ICMP errors: they belong to the flow whose packet they quote, or to nobody.
 
-use sdn_common::{Be16, FlowKey, Node, Reason, Side};
+use sdn_common::{Be16, FlowKey, Node, Reason};
 
 use crate::{
-    conntrack::{self, Tracked},
+    conntrack,
     family::{Family, IpHeader, protocol},
     frame::{Frame, Skb},
     hook,
@@ -17,9 +17,9 @@ use crate::{
 /// An ICMP error's header, before the quote (RFC 792, RFC 4443 §2.1).
 const ERROR_HEADER: u32 = 8;
 
-/// An error about a known flow goes to the end that sent what it quotes. `from` sent the error.
+/// An error about a known flow goes to the end that sent what it quotes. [`Packet::from`] sent the error.
 #[inline(never)]
-pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>, from: &Side) -> Stage<Tracked> {
+pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     quote(&skb, packet)?;
     let quote = &packet.quote;
     let (key, way) = FlowKey::new(
@@ -28,28 +28,26 @@ pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>, from: &Side) -> Stage<
         quote.protocol,
     );
     packet.key = key;
-    let found = conntrack::look_up(packet, way);
-    let Some(flow) = found.flow else {
+    let Some(flow) = conntrack::look_up(packet, way).flow else {
         return Err(End::drop(Reason::IcmpUnrelated));
     };
     // SAFETY: the entry is valid while the program runs.
     let flow = unsafe { &*flow };
-    if packet.quote.ip.source() != packet.destination() {
-        return Err(End::drop(Reason::IcmpUnrelated));
-    }
     // A pod complains about its own traffic only: it is no router.
-    let own = from.node != Node::SELF || from.incarnation == 0 || packet.quote.ip.destination() == packet.source();
-    if !own {
+    let router = packet.from.node != Node::SELF || packet.from.incarnation == 0;
+    let about_itself = packet.quote.ip.destination() == packet.source();
+    if packet.quote.ip.source() != packet.destination() || !(router || about_itself) {
         return Err(End::drop(Reason::IcmpUnrelated));
     }
-    let to = if flow.epoch == hook::state()?.epoch { conntrack::sent_by(flow, way) } else { origin::locate::<F>(packet.destination())? };
-    let masquerade_port = flow.masquerade_port;
-    if to.node == Node::OUTSIDE && masquerade_port.0 != 0 {
-        let local = F::state(hook::state()?).masquerade;
-        let outside = Translation { end: nat::End::Destination, address: local, port: masquerade_port };
+    let fresh = flow.epoch == hook::state()?.epoch;
+    packet.to = if fresh { conntrack::sent_by(flow, way) } else { origin::locate::<F>(packet.destination())? };
+    packet.masquerade_port = flow.masquerade_port;
+    if packet.to.node == Node::OUTSIDE && packet.masquerade_port.0 != 0 {
+        let address = F::state(hook::state()?).masquerade;
+        let outside = Translation { end: nat::End::Destination, address, port: packet.masquerade_port };
         nat::rewrite_quote(skb, packet, &outside)?;
     }
-    Ok(Tracked { to, masquerade_port })
+    Ok(())
 }
 
 /// Reads the quoted packet as far as its ports, into [`Packet::quote`].
@@ -65,7 +63,8 @@ pub fn quote<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()
     (quote.source_port, quote.destination_port) = (Be16(0), Be16(0));
     let mut words = [0u32; 2];
     // SAFETY: eight plain bytes.
-    unsafe { frame.load_bytes(quote.transport, words.as_mut_ptr().cast(), 8) }.map_err(|_| End::drop(Reason::IcmpUnrelated))?;
+    unsafe { frame.load_bytes(quote.transport, words.as_mut_ptr().cast(), 8) }
+        .map_err(|_| End::drop(Reason::IcmpUnrelated))?;
     let ([a, b, c, d], [e, f, _, _]) = (words[0].to_ne_bytes(), words[1].to_ne_bytes());
     if matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP) {
         quote.source_port = Be16(u16::from_ne_bytes([a, b]));

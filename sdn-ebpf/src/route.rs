@@ -7,7 +7,6 @@ use aya_ebpf::{
 use sdn_common::{Address, Endpoint, Forward, Hook, Node, NodeState, Reason, Side, wire};
 
 use crate::{
-    conntrack::Tracked,
     encap,
     family::{Family, IpHeader},
     frame::{ETHERNET, Frame, Skb},
@@ -27,7 +26,7 @@ pub fn is_host(side: &Side) -> bool {
 pub fn hop<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     let ttl = packet.head.ip.ttl();
     if ttl <= 1 {
-        return Err(End::Reject(Reason::TtlExpired, icmp::Error::TimeExceeded));
+        return Err(End::reject(Reason::TtlExpired, icmp::Error::TimeExceeded));
     }
     packet.head.ip.set_ttl(ttl - 1);
     Ok(())
@@ -38,21 +37,22 @@ pub fn hop<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
 #[inline(always)]
 pub fn fits<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<()> {
     let segment = skb.segment();
-    let len = if segment == 0 { packet.end - ETHERNET } else { packet.transport + packet.transport_len - ETHERNET + segment };
+    let len =
+        if segment == 0 { packet.end - ETHERNET } else { packet.transport + packet.transport_len - ETHERNET + segment };
     if len > hook::state()?.mtu {
-        return Err(End::Reject(Reason::TooBig, icmp::Error::TooBig));
+        return Err(End::reject(Reason::TooBig, icmp::Error::TooBig));
     }
     Ok(())
 }
 
 /// Into a pod of this node.
 #[inline(always)]
-pub fn to_pod<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+pub fn to_pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     let Some(endpoint) = origin::endpoint::<F>(packet.destination()) else {
         return Err(End::drop(Reason::UnknownDestination));
     };
     // The flow's other end was another pod: until the epoch moves, nothing reaches the new one by the old flow.
-    if endpoint.incarnation != to.incarnation {
+    if endpoint.incarnation != packet.to.incarnation {
         return Err(End::drop(Reason::StalePeer));
     }
     packet.head.to = endpoint.mac;
@@ -97,14 +97,14 @@ pub fn to_node<F: Family>(skb: Skb, packet: &mut Packet<F>, node: u32, sender: w
 
 /// To the outside, from the node's address. The kernel finds the next hop's MAC; no forwarding needs to be enabled.
 #[inline(always)]
-pub fn to_outside<F: Family>(skb: Skb, packet: &mut Packet<F>, tracked: &Tracked) -> Stage<Sent> {
+pub fn to_outside<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     let state = hook::state()?;
     let local = F::state(state).masquerade;
     if state.flags & NodeState::MASQUERADE == 0 || local.is_zero() || state.uplink_ifindex == 0 {
-        return Err(End::Reject(Reason::NoOutside, icmp::Error::NetUnreachable));
+        return Err(End::reject(Reason::NoOutside, icmp::Error::NetUnreachable));
     }
     // An error's quote was translated with its flow; it has no port of its own. Neither has a later fragment.
-    let port = if packet.is_icmp_error() { packet.source_port } else { tracked.masquerade_port };
+    let port = if packet.is_icmp_error() { packet.source_port } else { packet.masquerade_port };
     nat::rewrite(skb, packet, &nat::Translation { end: nat::End::Source, address: local, port })?;
     if packet.destination_port == state.vxlan_port && packet.protocol == crate::family::protocol::UDP {
         return Err(End::drop(Reason::PodVxlan));

@@ -6,15 +6,14 @@ use crate::{
     conntrack::{self, Lookup},
     encap,
     family::Family,
-    hook,
-    maps,
+    hook, maps,
     packet::Packet,
     verdict::{End, Stage},
 };
 
-/// The sender of a packet of a known flow. What was verified at the flow's epoch is compared, not looked up.
+/// Sets [`Packet::from`] for a packet of a known flow. What was verified at the flow's epoch is compared, not looked up.
 #[inline(always)]
-pub fn sender_of_flow<F: Family>(packet: &Packet<F>, found: &Lookup) -> Stage<Side> {
+pub fn sender_of_flow<F: Family>(packet: &mut Packet<F>, found: &Lookup) -> Stage<()> {
     if let Some(flow) = found.flow {
         // SAFETY: the entry is valid while the program runs.
         let flow = unsafe { &*flow };
@@ -24,17 +23,19 @@ pub fn sender_of_flow<F: Family>(packet: &Packet<F>, found: &Lookup) -> Stage<Si
         } else {
             wire::Sender { kind: wire::Kind::Pod, value: side.incarnation }
         };
-        let known = flow.epoch == hook::state()?.epoch && packet.tunnel.vni == wire::VNI && sender.mac() == packet.head.from;
+        let known =
+            flow.epoch == hook::state()?.epoch && packet.tunnel.vni == wire::VNI && sender.mac() == packet.head.from;
         if known && encap::node(side.node).is_some_and(|node| node.tunnel == packet.tunnel.from) {
-            return Ok(side);
+            packet.from = side;
+            return Ok(());
         }
     }
     sender(packet)
 }
 
-/// The sender, looked up: the tunnel comes from a node, the inner source is that node's, and the pod is the one known there.
+/// Sets [`Packet::from`], looked up: the tunnel comes from a node, the inner source is that node's, and the pod is the one known there.
 #[inline(never)]
-pub fn sender<F: Family>(packet: &Packet<F>) -> Stage<Side> {
+pub fn sender<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     // SAFETY: the entry is valid while the program runs.
     let Some(&node) = (unsafe { maps::TUNNELS.get(packet.tunnel.from) }) else {
         return Err(End::drop(Reason::TunnelUnknownNode));
@@ -48,20 +49,19 @@ pub fn sender<F: Family>(packet: &Packet<F>) -> Stage<Side> {
     let source = packet.source();
     // SAFETY: as above.
     let peer = unsafe { F::peers().get(source) };
-    match (peer, sender.kind) {
-        (Some(peer), _) if peer.node != node => Err(End::drop(Reason::TunnelForeignSource)),
-        (Some(peer), wire::Kind::Node) if peer.incarnation == 0 => Ok(Side { node, incarnation: 0, identity: peer.identity }),
-        (Some(peer), wire::Kind::Pod) if peer.incarnation == sender.value => {
-            Ok(Side { node, incarnation: sender.value, identity: peer.identity })
-        }
+    let (incarnation, identity) = match (peer, sender.kind) {
+        (Some(peer), _) if peer.node != node => return Err(End::drop(Reason::TunnelForeignSource)),
+        (Some(peer), wire::Kind::Node) if peer.incarnation == 0 => (0, peer.identity),
+        (Some(peer), wire::Kind::Pod) if peer.incarnation == sender.value => (sender.value, peer.identity),
         // An address of a node that claims to be a pod's, or the reverse, is no honest node's doing either.
-        (Some(peer), wire::Kind::Pod) if peer.incarnation != 0 => Err(End::drop(Reason::StalePeer)),
-        (Some(_), _) => Err(End::drop(Reason::TunnelForeignSource)),
+        (Some(peer), wire::Kind::Pod) if peer.incarnation != 0 => return Err(End::drop(Reason::StalePeer)),
+        (Some(_), _) => return Err(End::drop(Reason::TunnelForeignSource)),
         // Not heard of yet: at least its address belongs to that node.
         (None, wire::Kind::Pod) if F::subnet(source) == Some(node) && !source.is_zero() => {
-            Ok(Side { node, incarnation: sender.value, identity: Identity::UNKNOWN })
+            (sender.value, Identity::UNKNOWN)
         }
-        (None, _) => Err(End::drop(Reason::TunnelForeignSource)),
-    }
+        (None, _) => return Err(End::drop(Reason::TunnelForeignSource)),
+    };
+    packet.from = Side { node, incarnation, identity };
+    Ok(())
 }
-

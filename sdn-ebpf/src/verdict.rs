@@ -1,5 +1,7 @@
 //! The one way out. A journey ends in a [`Stage`]; here it is counted, reported and becomes the program's action.
 
+use core::num::NonZeroU32;
+
 use aya_ebpf::{
     Global,
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
@@ -24,15 +26,19 @@ static RECORD: Global<u32> = Global::new(0);
 /// A stage's outcome: go on with `T`, or the journey ends here.
 pub type Stage<T> = Result<T, End>;
 
-/// How a journey ends before its last stage.
+/// How a journey ends before its last stage: dropped, for a reason, and the sender told or not.
+///
+/// One word and never zero, so that a `Stage<()>` is a register. A result of several fields is written through a pointer that
+/// the compiler leaves in register 0, and the verifier refuses that: "cannot return stack pointer to the caller". For the same
+/// reason functions that are not inlined leave what they find in the packet.
 #[derive(Clone, Copy)]
-pub enum End {
-    Drop(Reason),
-    /// Dropped, and the sender is told by ICMP.
-    Reject(Reason, icmp::Error),
-}
+pub struct End(NonZeroU32);
 
 /// How a journey ends in its last stage.
+///
+/// `repr(C)` puts first what `Result` marks its variants by. The kernel refuses the type information of an object that has such
+/// a mark elsewhere ("UNION (anon) … Invalid member bits_offset"), and with it goes that of every function.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sent {
     pub forward: Forward,
@@ -46,7 +52,28 @@ pub struct Sent {
 impl End {
     #[inline(always)]
     pub const fn drop(reason: Reason) -> Self {
-        Self::Drop(reason)
+        Self::reject(reason, icmp::Error::None)
+    }
+
+    /// Dropped, and the sender is told by ICMP.
+    #[inline(always)]
+    pub const fn reject(reason: Reason, answer: icmp::Error) -> Self {
+        match NonZeroU32::new(reason as u32 | (answer as u32) << 16) {
+            Some(word) => Self(word),
+            // No reason is 0.
+            None => Self(NonZeroU32::MIN),
+        }
+    }
+
+    /// Number of the reason.
+    #[inline(always)]
+    fn reason(self) -> u16 {
+        self.0.get() as u16
+    }
+
+    #[inline(always)]
+    fn answer(self) -> u8 {
+        (self.0.get() >> 16) as u8
     }
 }
 
@@ -72,10 +99,12 @@ impl Sent {
 pub fn leave<F: Family>(skb: Skb, packet: &Packet<F>, end: Stage<Sent>) -> i32 {
     match end {
         Ok(sent) => forward(skb, packet.hook, sent),
-        Err(End::Drop(reason)) => refuse(skb, packet, reason),
-        Err(End::Reject(reason, error)) => {
-            refuse(skb, packet, reason);
-            icmp::answer(skb, packet, error)
+        Err(end) => {
+            let action = refuse(skb, packet, end.reason());
+            match icmp::Error::from_number(end.answer()) {
+                Some(error) => icmp::answer(skb, packet, error),
+                None => action,
+            }
         }
     }
 }
@@ -85,9 +114,9 @@ pub fn leave<F: Family>(skb: Skb, packet: &Packet<F>, end: Stage<Sent>) -> i32 {
 pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32 {
     match end {
         Ok(sent) => forward(skb, hook, sent),
-        Err(End::Drop(reason) | End::Reject(reason, _)) => {
+        Err(end) => {
             let event = Event {
-                key: key(hook, endpoint, Identity::UNKNOWN, reason),
+                key: key(hook, endpoint, Identity::UNKNOWN, end.reason()),
                 len: skb.len(),
                 ethertype: skb.ethertype(),
                 ..Event::default()
@@ -120,7 +149,7 @@ pub fn count_forward(skb: Skb, hook: Hook, forward: Forward) {
 
 /// Drops a packet that was parsed, as far as it was.
 #[inline(never)]
-fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: Reason) -> i32 {
+fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: u16) -> i32 {
     let event = Event {
         key: key(packet.hook, packet.endpoint, packet.peer, reason),
         source: packet.source().mapped(),
@@ -137,12 +166,12 @@ fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: Reason) -> i32 {
 }
 
 #[inline(always)]
-fn key(hook: Hook, endpoint: u32, peer: Identity, reason: Reason) -> DropKey {
+fn key(hook: Hook, endpoint: u32, peer: Identity, reason: u16) -> DropKey {
     let direction = match hook {
         Hook::PodOut | Hook::HostOut => Direction::Egress,
         Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
     };
-    DropKey { reason: reason as u16, direction: direction as u8, hook: hook as u8, endpoint, peer, author: 0 }
+    DropKey { reason, direction: direction as u8, hook: hook as u8, endpoint, peer, author: 0 }
 }
 
 /// Counts a drop exactly and, within the endpoint's budget, shows it as an example.
@@ -228,4 +257,3 @@ fn note(skb: Skb, event: &Event) {
 #[cfg(not(feature = "log"))]
 #[inline(always)]
 fn note(_: Skb, _: &Event) {}
-

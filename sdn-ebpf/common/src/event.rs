@@ -139,7 +139,7 @@ pub struct Clock {
 }
 
 /// A packet's state while a program looks at it. Map `SCRATCH`, per CPU, by [`Hook`]. Only the programs know what is in it.
-pub type Scratch = [u64; 32];
+pub type Scratch = [u64; 48];
 
 /// Entries of `SCRATCH`: a [`Hook`]'s number is an index.
 pub const SCRATCH_LEN: u32 = 5;

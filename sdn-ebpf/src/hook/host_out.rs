@@ -1,7 +1,7 @@
 //! `host_out`: what the node itself sends to the cluster network, at the egress of the VXLAN device.
 
 use aya_ebpf::bindings::TC_ACT_OK;
-use sdn_common::{Be16, Hook, Node, Reason, Side, wire};
+use sdn_common::{Hook, Node, Reason, wire};
 
 use crate::{
     conntrack::{self, Admit},
@@ -9,7 +9,7 @@ use crate::{
     family::{Family, V4, V6},
     fragment,
     frame::Skb,
-    hook, origin,
+    origin,
     packet::Packet,
     parse, related, route,
     verdict::{self, End, Sent, Stage},
@@ -45,15 +45,15 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     packet.forwarded = skb.ingress_ifindex() != 0;
     origin::reach(packet)?;
     fragment::follow(packet)?;
-    let from = origin::locate::<F>(packet.source())?;
-    let tracked = if packet.is_icmp_error() {
-        related::track(skb, packet, &from)?
+    packet.from = origin::locate::<F>(packet.source()).map_err(|_| End::drop(Reason::ForeignSource))?;
+    if packet.is_icmp_error() {
+        related::track(skb, packet)?;
     } else {
         let found = conntrack::find(packet);
-        conntrack::track::<F, HostOut>(packet, &found, &from)?
-    };
-    packet.peer = tracked.to.identity;
-    send(skb, packet, &tracked.to)
+        conntrack::track::<F, HostOut>(packet, &found)?;
+    }
+    packet.peer = packet.to.identity;
+    send(skb, packet)
 }
 
 /// The node may open a flow to any pod. To another node's pod only from its own addresses, because nothing else is believed
@@ -62,20 +62,20 @@ struct HostOut;
 
 impl<F: Family> Admit<F> for HostOut {
     #[inline(always)]
-    fn admit(packet: &Packet<F>, from: &Side, to: &Side) -> Stage<Be16> {
-        match to.node {
-            Node::SELF if !route::is_host(to) => Ok(Be16(0)),
+    fn admit(packet: &mut Packet<F>) -> Stage<()> {
+        match packet.to.node {
+            Node::SELF if !route::is_host(&packet.to) => Ok(()),
             Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
-            _ if route::is_host(from) && !packet.forwarded => Ok(Be16(0)),
+            _ if route::is_host(&packet.from) && !packet.forwarded => Ok(()),
             _ => Err(End::drop(Reason::ForeignSource)),
         }
     }
 }
 
 #[inline(always)]
-fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
-    match to.node {
-        Node::SELF if !route::is_host(to) => route::to_pod(skb, packet, to),
+fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    match packet.to.node {
+        Node::SELF if !route::is_host(&packet.to) => route::to_pod(skb, packet),
         Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
         node => {
             packet.head.to = wire::TUNNEL_DESTINATION;

@@ -1,6 +1,6 @@
 //! `overlay_in`: what comes out of the tunnel, and what pods of this node send to the node itself.
 
-use sdn_common::{Be16, Hook, Node, Reason, Side};
+use sdn_common::{Hook, Node, Reason};
 
 use crate::{
     conntrack::{self, Admit},
@@ -8,7 +8,6 @@ use crate::{
     family::{Family, IpHeader, V4, V6},
     fragment,
     frame::Skb,
-    hook,
     packet::Packet,
     parse, related, route, trust,
     verdict::{self, End, Sent, Stage},
@@ -47,17 +46,17 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         return Err(End::drop(Reason::TtlExpired));
     }
     fragment::follow(packet)?;
-    let tracked = if packet.is_icmp_error() {
-        let from = trust::sender(packet)?;
-        packet.peer = from.identity;
-        related::track(skb, packet, &from)?
+    if packet.is_icmp_error() {
+        trust::sender(packet)?;
+        packet.peer = packet.from.identity;
+        related::track(skb, packet)?;
     } else {
         let found = conntrack::find(packet);
-        let from = trust::sender_of_flow(packet, &found)?;
-        packet.peer = from.identity;
-        conntrack::track::<F, OverlayIn>(packet, &found, &from)?
-    };
-    deliver(skb, packet, &tracked.to)
+        trust::sender_of_flow(packet, &found)?;
+        packet.peer = packet.from.identity;
+        conntrack::track::<F, OverlayIn>(packet, &found)?;
+    }
+    deliver(skb, packet)
 }
 
 /// What comes out of the tunnel is for this node or its pods.
@@ -65,20 +64,17 @@ struct OverlayIn;
 
 impl<F: Family> Admit<F> for OverlayIn {
     #[inline(always)]
-    fn admit(_: &Packet<F>, _: &Side, to: &Side) -> Stage<Be16> {
-        if to.node == Node::SELF { Ok(Be16(0)) } else { Err(End::drop(Reason::TunnelNotLocal)) }
+    fn admit(packet: &mut Packet<F>) -> Stage<()> {
+        if packet.to.node == Node::SELF { Ok(()) } else { Err(End::drop(Reason::TunnelNotLocal)) }
     }
 }
 
 #[inline(always)]
-fn deliver<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+fn deliver<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    let to = packet.to;
     if to.node != Node::SELF {
         return Err(End::drop(Reason::TunnelNotLocal));
     }
-    if route::is_host(to) {
-        skb.claim()?;
-        return Ok(Sent::HOST);
-    }
     skb.claim()?;
-    route::to_pod(skb, packet, to)
+    if route::is_host(&to) { Ok(Sent::HOST) } else { route::to_pod(skb, packet) }
 }

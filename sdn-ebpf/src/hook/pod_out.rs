@@ -1,6 +1,6 @@
 //! `pod_out`: everything that a pod sends, at the host's end of its veth.
 
-use sdn_common::{Be16, Hook, Node, Reason, Side, wire};
+use sdn_common::{Hook, Node, Reason, wire};
 
 use crate::{
     conntrack::{self, Admit},
@@ -17,7 +17,10 @@ pub fn run(skb: Skb) -> i32 {
     match skb.ethertype() {
         V4::ETHERTYPE => journey::<V4>(skb),
         V6::ETHERTYPE => journey::<V6>(skb),
-        hook::ARP => verdict::leave_other(skb, Hook::PodOut, skb.ifindex(), neighbour::arp(skb)),
+        hook::ARP => {
+            let end = neighbour::arp(skb).map(|()| neighbour::back(skb));
+            verdict::leave_other(skb, Hook::PodOut, skb.ifindex(), end)
+        }
         _ => {
             let end = Err(End::drop(Reason::UnsupportedEthertype));
             verdict::leave_other(skb, Hook::PodOut, skb.ifindex(), end)
@@ -42,16 +45,16 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         return Ok(answered);
     }
     origin::reach(packet)?;
-    let from = origin::pod(skb, packet)?;
+    packet.from = origin::pod(skb, packet)?;
     fragment::follow(packet)?;
-    let tracked = if packet.is_icmp_error() {
-        related::track(skb, packet, &from)?
+    if packet.is_icmp_error() {
+        related::track(skb, packet)?;
     } else {
         let found = conntrack::find(packet);
-        conntrack::track::<F, PodOut>(packet, &found, &from)?
-    };
-    packet.peer = tracked.to.identity;
-    send(skb, packet, &from, &tracked)
+        conntrack::track::<F, PodOut>(packet, &found)?;
+    }
+    packet.peer = packet.to.identity;
+    send(skb, packet)
 }
 
 /// A pod may open a flow to anywhere; outside it is known by a port of the node.
@@ -59,14 +62,14 @@ struct PodOut;
 
 impl<F: Family> Admit<F> for PodOut {
     #[inline(always)]
-    fn admit(packet: &Packet<F>, _: &Side, to: &Side) -> Stage<Be16> {
-        if to.node == Node::OUTSIDE { masquerade::port_for(packet) } else { Ok(Be16(0)) }
+    fn admit(packet: &mut Packet<F>) -> Stage<()> {
+        if packet.to.node == Node::OUTSIDE { masquerade::port_for(packet) } else { Ok(()) }
     }
 }
 
 #[inline(always)]
-fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, from: &Side, tracked: &conntrack::Tracked) -> Stage<Sent> {
-    let to = tracked.to;
+fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+    let to = packet.to;
     if to.incarnation == 0 && to.node != Node::OUTSIDE {
         origin::machine_config(packet)?;
     }
@@ -77,11 +80,11 @@ fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, from: &Side, tracked: &conn
     route::fits(skb, packet)?;
     route::hop(packet)?;
     match to.node {
-        Node::SELF => route::to_pod(skb, packet, &to),
-        Node::OUTSIDE => route::to_outside(skb, packet, tracked),
+        Node::SELF => route::to_pod(skb, packet),
+        Node::OUTSIDE => route::to_outside(skb, packet),
         node => {
             origin::tunnel_port(packet)?;
-            let sender = wire::Sender { kind: wire::Kind::Pod, value: from.incarnation };
+            let sender = wire::Sender { kind: wire::Kind::Pod, value: packet.from.incarnation };
             route::to_node(skb, packet, node, sender)
         }
     }

@@ -43,7 +43,9 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         return Ok(Sent::PASS);
     }
     if packet.is_icmp_error() {
-        return error(skb, packet);
+        packet.to = OUTSIDE;
+        error(skb, packet)?;
+        return if packet.to.node == Node::OUTSIDE { Ok(Sent::PASS) } else { enter(skb, packet) };
     }
     if fragment::follow(packet).is_err() {
         return Ok(Sent::PASS);
@@ -54,8 +56,9 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     packet.masquerade_port = packet.destination_port;
     nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port: pod.port })?;
     let found = conntrack::find(packet);
-    let tracked = conntrack::track::<F, UplinkIn>(packet, &found, &OUTSIDE)?;
-    enter(skb, packet, &tracked.to)
+    packet.from = OUTSIDE;
+    conntrack::track::<F, UplinkIn>(packet, &found)?;
+    enter(skb, packet)
 }
 
 /// A reply whose flow was forgotten while its port was not: it goes on where it was.
@@ -63,8 +66,8 @@ struct UplinkIn;
 
 impl<F: Family> Admit<F> for UplinkIn {
     #[inline(always)]
-    fn admit(packet: &Packet<F>, _: &Side, _: &Side) -> Stage<Be16> {
-        Ok(packet.masquerade_port)
+    fn admit(_: &mut Packet<F>) -> Stage<()> {
+        Ok(())
     }
 }
 
@@ -102,11 +105,12 @@ fn owner<F: Family>(packet: &Packet<F>) -> Stage<Option<&'static Masquerade<F::A
     if owner.is_none() && !reply { Err(End::drop(Reason::NoFlow)) } else { Ok(owner) }
 }
 
-/// An ICMP error about a masqueraded flow: the pod must see its own packet quoted.
+/// An ICMP error about a masqueraded flow: the pod must see its own packet quoted. [`Packet::to`] stays outside where the error
+/// is about none, and so the node's own.
 #[inline(never)]
-fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     if related::quote(&skb, packet).is_err() || !in_range(packet.quote.source_port)? {
-        return Ok(Sent::PASS);
+        return Ok(());
     }
     let quote = &packet.quote;
     let key = MasqueradeKey {
@@ -118,25 +122,25 @@ fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         _pad: [0; 3],
     };
     let Some(pod) = look_up::<F>(&key) else {
-        return Ok(Sent::PASS);
+        return Ok(());
     };
     nat::rewrite_quote(skb, packet, &Translation { end: nat::End::Source, address: pod.pod, port: pod.port })?;
     let port = packet.destination_port;
     nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port })?;
-    let to = origin::locate::<F>(pod.pod)?;
-    enter(skb, packet, &to)
+    packet.to = origin::locate::<F>(packet.destination())?;
+    Ok(())
 }
 
 #[inline(always)]
-fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Side) -> Stage<Sent> {
+fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     packet.peer = Identity::OUTSIDE;
-    if to.node != Node::SELF || to.incarnation == 0 {
+    if packet.to.node != Node::SELF || packet.to.incarnation == 0 {
         return Err(End::drop(Reason::UnknownDestination));
     }
     route::hop(packet)?;
     packet.write_addresses(skb)?;
     skb.claim()?;
-    route::to_pod(skb, packet, to)
+    route::to_pod(skb, packet)
 }
 
 #[inline(always)]

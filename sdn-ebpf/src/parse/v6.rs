@@ -93,4 +93,3 @@ fn fragment(packet: &mut Packet<V6>, offset_and_flags: u16, id: u32) {
         _ => Piece::Later,
     };
 }
-
