@@ -26,13 +26,16 @@ mod kubelet;
 pub mod lab;
 mod netlink;
 pub mod node;
+pub mod peers;
 pub mod pod;
+pub mod probe;
 pub mod programs;
 pub mod reaper;
 pub mod record;
 pub mod sandbox;
 pub mod standin;
 pub mod state;
+pub mod stream;
 mod table;
 pub mod underlay;
 

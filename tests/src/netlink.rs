@@ -1,13 +1,19 @@
 //! rtnetlink in the words of `ip`: one request a method, in the network namespace of the thread that connected.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
-use nix::net::if_::if_nametoindex;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+
+/// How long the carrier of a new device may take to be noticed.
+const RUNNING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// An open rtnetlink socket.
 #[derive(Debug, Clone)]
@@ -76,21 +82,37 @@ impl Netlink {
         self.add(LinkVeth::new(name, peer).build()).await.with_context(|| format!("make the veth pair {name}, {peer}"))
     }
 
-    /// `ip link add NAME type vxlan id VNI local A remote B dstport P`
-    pub async fn add_vxlan(&self, name: &str, tunnel: VxlanTunnel) -> Result<()> {
-        let message = vxlan_message(name, tunnel);
+    /// `ip link add NAME type vxlan id VNI dev UPLINK local A remote B dstport P`
+    pub async fn add_vxlan(&self, name: &str, uplink: &str, tunnel: VxlanTunnel) -> Result<()> {
+        let message = vxlan_message(name, link_index(uplink)?, tunnel);
         self.add(message).await.with_context(|| format!("make the VXLAN device {name} to {}", tunnel.remote))
     }
 
-    /// `ip address add ADDRESS dev NAME`
+    /// Waits until NAME is operationally up. The kernel takes notice of a new veth's carrier up to a second late, and a bridge's
+    /// port forwards nothing before.
+    pub async fn await_running(&self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + RUNNING_DEADLINE;
+        while !is_running(name)? {
+            ensure!(Instant::now() < deadline, "{name} does not get carrier");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    /// `ip address add ADDRESS dev NAME nodad`
     pub async fn add_address(&self, name: &str, address: IpNet) -> Result<()> {
-        let request = self.handle.address().add(link_index(name)?, address.addr(), address.prefix_len());
+        let mut request = self.handle.address().add(link_index(name)?, address.addr(), address.prefix_len());
+        // Even with accept_dad = 0 an address is tentative for a moment without this.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         request.execute().await.with_context(|| format!("add {address} to {name}"))
     }
 
     /// `ip route add default via GATEWAY`
     pub async fn add_default_route(&self, gateway: IpAddr) -> Result<()> {
-        let message = RouteMessageBuilder::<IpAddr>::new().gateway(gateway)?.build();
+        let message = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+        };
         self.handle.route().add(message).execute().await.with_context(|| format!("add the default route via {gateway}"))
     }
 
@@ -103,12 +125,18 @@ impl Netlink {
     }
 }
 
+fn is_running(name: &str) -> Result<bool> {
+    let mut interfaces = getifaddrs().context("list the interfaces")?;
+    let running = InterfaceFlags::IFF_RUNNING | InterfaceFlags::IFF_LOWER_UP;
+    Ok(interfaces.any(|interface| interface.interface_name == name && interface.flags.contains(running)))
+}
+
 fn link_index(name: &str) -> Result<u32> {
     if_nametoindex(name).with_context(|| format!("find the interface {name}"))
 }
 
-fn vxlan_message(name: &str, tunnel: VxlanTunnel) -> LinkMessage {
-    let link: LinkMessageBuilder<LinkVxlan> = LinkVxlan::new(name, tunnel.vni).port(tunnel.port);
+fn vxlan_message(name: &str, uplink: u32, tunnel: VxlanTunnel) -> LinkMessage {
+    let link: LinkMessageBuilder<LinkVxlan> = LinkVxlan::new(name, tunnel.vni).dev(uplink).port(tunnel.port);
     let link = match tunnel.local {
         IpAddr::V4(local) => link.local(local),
         IpAddr::V6(local) => link.local6(local),

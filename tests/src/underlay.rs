@@ -157,8 +157,9 @@ impl Underlay {
             for family in self.family.each() {
                 link.add_address(UPLINK, host.address(*family)).await?;
             }
-            Ok(())
-        })
+            link.await_running(UPLINK).await
+        })?;
+        self.switch.netlink(async |link: Netlink| link.await_running(&port).await)
     }
 }
 
@@ -194,20 +195,4 @@ fn write_sysctl(name: &str, value: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_host_has_addresses_of_its_own() {
-        let hosts = || std::iter::once(Host::Outside).chain((1..=MOST_NODES).map(Host::Node));
-        for family in [IpFamily::V4, IpFamily::V6] {
-            let all: std::collections::BTreeSet<_> = hosts().map(|host| host.address(family)).collect();
-            assert_eq!(all.len(), MOST_NODES + 1);
-        }
-        assert_eq!(
-            Host::Node(1).addresses(Family::Dual),
-            ["192.168.77.11", "fd00:77::b"].map(|a| a.parse::<IpAddr>().unwrap())
-        );
-        assert_eq!(Host::Node(3).addresses(Family::V6), ["fd00:77::d".parse::<IpAddr>().unwrap()]);
-    }
-}
+mod tests;
