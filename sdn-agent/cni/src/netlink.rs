@@ -19,7 +19,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    LinkMessage, State,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{
@@ -53,6 +53,8 @@ pub struct Link {
     pub mtu: u32,
     /// Is it up (by its administrator, whatever its carrier)?
     pub up: bool,
+    /// Does it forward: up, with a carrier, and the kernel has drawn its conclusions from that?
+    pub operational: bool,
     /// Is it an end of a veth?
     pub veth: bool,
     /// Index of the link below, for a veth that of its other end.
@@ -331,11 +333,12 @@ fn ip(address: RouteAddress) -> Option<IpAddr> {
 fn link_of(answer: Message) -> Option<Link> {
     let Message::NewLink(LinkMessage { header, attributes, .. }) = answer else { return None };
     let up = header.flags.contains(LinkFlags::Up);
-    let mut link = Link { index: header.index, mac: None, mtu: 0, up, veth: false, peer: None };
+    let mut link = Link { index: header.index, mac: None, mtu: 0, up, operational: false, veth: false, peer: None };
     for attribute in attributes {
         match attribute {
             LinkAttribute::Address(address) => link.mac = address.try_into().ok().map(MacAddr),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::OperState(state) => link.operational = state == State::Up,
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::LinkInfo(infos) => link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
             _ => {}

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -14,6 +16,12 @@ use crate::mac::MacAddr;
 use crate::netlink::{Link, LinkError, Links, Route, VethEnd};
 use crate::netns::{NetnsError, OpenNetns};
 use crate::protocol::PodInterface;
+
+/// How long the kernel may take to notice a carrier.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is asked.
+const CARRIER_POLL: Duration = Duration::from_micros(200);
 
 /// What a veth is made of.
 #[derive(Debug)]
@@ -74,9 +82,23 @@ impl Veth<'_> {
         })
     }
 
-    /// Brings up the host end, and with it the carrier of the pod's.
+    /// Brings up the host end, and with it the carrier of the pod's. Returns when both forward.
     pub fn bring_up(&self, host: &mut Links, host_index: u32) -> Result<(), VethError> {
-        Ok(host.set_up(host_index)?)
+        host.set_up(host_index)?;
+        let mut pod = self.netns.run(Links::connect)??;
+        // The kernel notices a carrier in a task of its own, and an interface drops what it is given until then. That takes less
+        // than a millisecond; should it take much longer, packets are lost at first and nothing is wrong with the pod.
+        let deadline = Instant::now() + CARRIER_PATIENCE;
+        for (links, name) in [(&mut pod, self.ifname), (host, self.interface.host_interface.as_str())] {
+            while Instant::now() < deadline {
+                let link = links.get_link(name)?.ok_or_else(|| VethError::Vanished(name.into()))?;
+                if link.operational {
+                    break;
+                }
+                thread::sleep(CARRIER_POLL);
+            }
+        }
+        Ok(())
     }
 
     fn add(&self, host: &mut Links) -> Result<(), VethError> {
