@@ -58,6 +58,8 @@ fn first<F: Family>(packet: &Packet<F>, key: &FragmentKey<F::Address>, len: u32,
         destination_port: packet.destination_port,
         next: len,
         seen: 1,
+        icmp: packet.icmp,
+        _pad: 0,
         touched: now,
     };
     // Without an entry the later ones are dropped, and counted, as out of order.
@@ -74,11 +76,12 @@ fn later<F: Family>(packet: &mut Packet<F>, key: &FragmentKey<F::Address>, len: 
     let entry = unsafe { &mut *entry };
     packet.source_port = entry.source_port;
     packet.destination_port = entry.destination_port;
+    packet.icmp = entry.icmp;
     let refused = if packet.fragment_offset < entry.next {
         Some(Reason::FragmentOverlap)
     } else if packet.fragment_offset > entry.next {
         Some(Reason::FragmentOutOfOrder)
-    } else if entry.seen >= hook::state()?.fragments {
+    } else if u32::from(entry.seen) >= hook::state()?.fragments {
         Some(Reason::FragmentExcess)
     } else {
         None

@@ -52,14 +52,16 @@ pub fn rewrite<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Translation<F::
         }
     }
     match end {
-        End::Source => {
-            packet.head.ip.set_source(address);
-            packet.source_port = port;
-        }
-        End::Destination => {
-            packet.head.ip.set_destination(address);
-            packet.destination_port = port;
-        }
+        End::Source => packet.head.ip.set_source(address),
+        End::Destination => packet.head.ip.set_destination(address),
+    }
+    // An identifier stands for both ports.
+    let both = packet.protocol == F::ICMP;
+    if both || end == End::Source {
+        packet.source_port = port;
+    }
+    if both || end == End::Destination {
+        packet.destination_port = port;
     }
     Ok(())
 }

@@ -32,7 +32,11 @@ pub struct Fragment {
     /// Where the next fragment has to begin, in bytes of the datagram's payload.
     pub next: u32,
     /// Fragments seen so far.
-    pub seen: u32,
+    pub seen: u16,
+    /// ICMP type.
+    pub icmp: u8,
+    /// Zero.
+    pub _pad: u8,
     /// Low half of `jiffies` at the last one.
     pub touched: u32,
 }

@@ -4,7 +4,7 @@ use crate::{Addr4, Addr6, Be16, plain};
 
 /// A masqueraded flow as the outside sees it. Maps `MASQUERADE_*`. One port serves many flows as long as their remote ends differ.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MasqueradeKey<A> {
     /// The outside's address.
     pub remote: A,
