@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod apply;
 pub mod cni;
 pub mod config;
 pub mod family;

@@ -1,6 +1,10 @@
 //! The way back: what the kernel counted and reported, as numbers and events that people can read.
 
+pub mod drops;
+pub mod events;
 pub mod metrics;
+pub mod names;
+pub mod sweep;
 
 use std::future::Future;
 

@@ -13,6 +13,7 @@ pub mod links;
 pub mod pins;
 pub mod raw;
 pub mod report;
+pub mod ring;
 pub mod table;
 
 use std::path::PathBuf;
@@ -203,7 +204,7 @@ impl Dataplane {
 
     /// Which programs are pinned on which devices.
     pub fn attachments(&self) -> Result<Vec<(Hook, u32)>, PinError> {
-        Ok(self.pins.inspect_links()?.0)
+        Ok(self.pins.inspect_links()?.links)
     }
 }
 
@@ -247,7 +248,7 @@ fn known_rate(pins: &PinDirectory) -> Option<u32> {
 fn clean(pins: &PinDirectory, pinned: &Pinned) -> Result<(), PinError> {
     let versions = pinned.other.values().flatten().map(|(_, path)| path);
     versions.chain(&pinned.foreign).try_for_each(|path| pins::unpin(path))?;
-    links::remove_foreign(&pins.inspect_links()?.1)
+    links::remove_foreign(&pins.inspect_links()?.foreign)
 }
 
 impl Opened {
@@ -276,8 +277,8 @@ impl Opened {
         programs: &Programs,
         after: &mut dyn FnMut(Step) -> Result<(), OpenError>,
     ) -> Result<(), OpenError> {
-        let (links, _) = pins.inspect_links()?;
-        for (done, (hook, ifindex)) in links.into_iter().enumerate() {
+        let pinned = pins.inspect_links()?;
+        for (done, (hook, ifindex)) in pinned.links.into_iter().enumerate() {
             match programs.switch(pins, hook, ifindex)? {
                 Switched::Updated => self.switched.push((hook, ifindex)),
                 Switched::Removed => self.removed.push((hook, ifindex)),
@@ -324,5 +325,7 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n")
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use sdn_common::{Addr6, Node};
 
 use super::{Indices, Inputs, Problem};
 use crate::family::mapped;
+use crate::kernel::netlink::Uplink;
 
 /// Whose an address or a host subnet is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl NodeTable {
         let own_name = inputs.settings.node_name.as_str();
         let nodes = &inputs.snapshot.nodes;
         let own = nodes.get(own_name).map(Arc::as_ref);
-        let mut table = Self { own_known: own.is_some(), tunnel_v6: tunnel_v6(own, inputs), ..Self::default() };
+        let mut table = Self { own_known: own.is_some(), tunnel_v6: tunnel_v6(own, &inputs.uplink), ..Self::default() };
         indices.retain(|name| name != own_name && nodes.contains_key(name));
         table.add_own(own, inputs);
         for (name, node) in nodes.iter().filter(|(name, _)| name.as_ref() != own_name) {
@@ -182,7 +183,7 @@ impl NodeTable {
 }
 
 /// The node's own address in a host subnet: the first after the subnet's own.
-pub(super) fn first_host(subnet: IpNet) -> Option<IpAddr> {
+pub fn first_host(subnet: IpNet) -> Option<IpAddr> {
     match subnet {
         // Below this a subnet has no host besides the network and broadcast addresses.
         IpNet::V4(net) if net.prefix_len() <= 30 => Some(IpAddr::V4((u32::from(net.network()) + 1).into())),
@@ -192,8 +193,8 @@ pub(super) fn first_host(subnet: IpNet) -> Option<IpAddr> {
 }
 
 /// Tunnels are of one family: that of this node's addresses on the uplink, IPv4 where there are both.
-fn tunnel_v6(own: Option<&model::Node>, inputs: &Inputs) -> bool {
-    let uplink = || inputs.uplink.addresses.iter().map(IpNet::addr);
+pub(super) fn tunnel_v6(own: Option<&model::Node>, uplink: &Uplink) -> bool {
+    let uplink = || uplink.addresses.iter().map(IpNet::addr);
     let own = || own.iter().flat_map(|node| node.addresses.iter().copied());
     let both: Vec<IpAddr> = own().filter(|address| uplink().any(|found| found == *address)).collect();
     let candidates = match (both.is_empty(), uplink().next()) {

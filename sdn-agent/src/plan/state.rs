@@ -1,14 +1,17 @@
 //! The node's settings, as the programs read them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use sdn_cluster::model;
 use sdn_common::node::CLUSTER_NETWORKS;
 use sdn_common::{Be16, FamilyState, NodeState, Prefix};
 
-use super::nodes::{NodeTable, first_host};
+use super::nodes::{NodeTable, first_host, tunnel_v6};
 use super::{Inputs, Problem};
 use crate::family::Family;
+use crate::kernel::netlink::Uplink;
 
 /// What VXLAN adds to a packet: outer IPv4 or IPv6, UDP, VXLAN and inner Ethernet headers.
 const OVERHEAD_V4: u32 = 50;
@@ -31,7 +34,7 @@ pub(super) fn node_state(inputs: &Inputs, table: &NodeTable) -> Option<NodeState
         flags: flags.into_iter().filter_map(|(on, bit)| on.then_some(bit)).sum(),
         vxlan_ifindex: inputs.vxlan.ifindex,
         uplink_ifindex: inputs.uplink.ifindex,
-        mtu: settings.mtu.unwrap_or_else(|| mtu(inputs.uplink.mtu, table.tunnel_v6)),
+        mtu: tunnel_mtu(settings.mtu, inputs.snapshot.nodes.get(settings.node_name.as_str()).map(Arc::as_ref), &inputs.uplink),
         hz: inputs.hz,
         fragments: settings.fragments,
         vxlan_port: Be16::new(settings.vxlan_port),
@@ -55,8 +58,11 @@ pub(super) fn problems(inputs: &Inputs) -> Vec<Problem> {
     excess(false).chain(excess(true)).collect()
 }
 
-fn mtu(uplink: u32, tunnel_v6: bool) -> u32 {
-    uplink.saturating_sub(if tunnel_v6 { OVERHEAD_V6 } else { OVERHEAD_V4 })
+/// Greatest IP packet of a pod in bytes: as configured, or what the tunnel leaves of the uplink's MTU. The VXLAN device and the pods'
+/// interfaces have it too.
+pub fn tunnel_mtu(configured: Option<u32>, own: Option<&model::Node>, uplink: &Uplink) -> u32 {
+    let overhead = if tunnel_v6(own, uplink) { OVERHEAD_V6 } else { OVERHEAD_V4 };
+    configured.unwrap_or_else(|| uplink.mtu.saturating_sub(overhead))
 }
 
 fn family_state<A: Family>(inputs: &Inputs, table: &NodeTable) -> FamilyState<A> {

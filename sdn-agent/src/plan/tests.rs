@@ -291,8 +291,9 @@ fn a_bad_object_rejects_only_itself() {
     let far = || pod("far", "n1", &["10.128.2.2"]);
     let nameless = Pod { uid: "".into(), ..pod("nameless", "n2", &["10.128.4.2"]) };
     let starting = Pod { phase: PodPhase::Pending, ready: false, ..pod("a-starting", "n1", &["10.128.2.2"]) };
+    type Change = Box<dyn Fn(Inputs) -> Inputs>;
     // (what is added to three nodes and the pod shop/far, what is said about it)
-    let rows: Vec<(Box<dyn Fn(Inputs) -> Inputs>, &str)> = vec![
+    let rows: Vec<(Change, &str)> = vec![
         (
             Box::new(|inputs| inputs.with_node(node("n3", &["192.168.9.2"], &[]))),
             "node n3: its address 192.168.9.2 is node n1's already",

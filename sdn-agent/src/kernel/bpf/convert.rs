@@ -33,10 +33,13 @@ pub struct Conversion {
     /// Bytes of its value.
     pub value_size: u32,
     /// One entry, key and value, in the present layout; `None` leaves it out.
-    pub entry: fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)>,
+    pub entry: fn(&[u8], &[u8]) -> Option<Entry>,
     /// Whether a converted value (the first) says more than the present map's (the second).
     pub newer: fn(&[u8], &[u8]) -> bool,
 }
+
+/// A key and a value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 /// The conversions that this agent knows.
 pub const CONVERSIONS: &[Conversion] = conversions();

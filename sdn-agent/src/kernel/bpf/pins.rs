@@ -38,6 +38,15 @@ pub struct Pinned {
     pub foreign: Vec<PathBuf>,
 }
 
+/// The links that the pin directory holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinnedLinks {
+    /// By hook and interface index.
+    pub links: Vec<(Hook, u32)>,
+    /// What is no link of a hook that this agent knows.
+    pub foreign: Vec<PathBuf>,
+}
+
 /// A property of a map that the kernel was told when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -119,7 +128,7 @@ impl PinDirectory {
     pub fn prepare(root: &Path) -> Result<Self, PinError> {
         let parent = root.parent().unwrap_or(root);
         make_directory(parent)?;
-        if !is_bpffs(parent)? && !(root.exists() && is_bpffs(root)?) {
+        if !(is_bpffs(parent)? || root.exists() && is_bpffs(root)?) {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME;
             mount(Some("bpf"), parent, Some("bpf"), flags, Some("mode=0700"))
                 .map_err(|errno| PinError::Mount { path: parent.to_owned(), source: errno.into() })?;
@@ -179,22 +188,22 @@ impl PinDirectory {
         }
         pinned.current.sort_unstable();
         for versions in pinned.other.values_mut() {
-            versions.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+            versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
         }
         Ok(pinned)
     }
 
-    /// The pinned links, and what else lies in their directory.
-    pub fn inspect_links(&self) -> Result<(Vec<(Hook, u32)>, Vec<PathBuf>), PinError> {
-        let (mut links, mut foreign) = (Vec::new(), Vec::new());
+    /// The pinned links by hook and interface, and what else lies in their directory.
+    pub fn inspect_links(&self) -> Result<PinnedLinks, PinError> {
+        let mut pinned = PinnedLinks::default();
         for path in list(&self.links())? {
             match path.file_name().and_then(parse_link) {
-                Some(link) => links.push(link),
-                None => foreign.push(path),
+                Some(link) => pinned.links.push(link),
+                None => pinned.foreign.push(path),
             }
         }
-        links.sort_unstable();
-        Ok((links, foreign))
+        pinned.links.sort_unstable();
+        Ok(pinned)
     }
 }
 

@@ -1,0 +1,202 @@
+//! One kind of entries: what the kernel holds of it, and what it refused.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use imbl::OrdMap;
+use sdn_cluster::snapshot::{Change as Difference, changes};
+use tokio::time::Instant;
+
+use super::Failing;
+use super::kernel::{Change, Kernel, Refused};
+
+/// Writes after which others on the thread have their turn: a write takes one or two microseconds.
+const TURN: u64 = 256;
+/// Wait before the second try; doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What a pass has done so far.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) now: Instant,
+    /// Entries written or removed.
+    pub(super) writes: u64,
+    /// An entry that was there before was changed or removed: flows must look again.
+    pub(super) altered: bool,
+}
+
+/// One kind of entries.
+#[derive(Debug)]
+pub(super) struct Column<K: Ord, V> {
+    /// What the kernel holds.
+    actual: OrdMap<K, V>,
+    failing: BTreeMap<K, Retry<V>>,
+    change: fn(K, Option<V>) -> Change,
+    /// Flows remember what the entries said.
+    remembered: bool,
+}
+
+/// What the kernel refused, and when it is asked again.
+#[derive(Clone, Debug)]
+pub(super) struct Retry<V> {
+    /// What was asked: another wish is tried at once.
+    wish: Option<V>,
+    object: String,
+    cause: String,
+    full: bool,
+    attempts: u32,
+    due: Instant,
+}
+
+// === impl Pass ===
+
+impl Pass {
+    pub(super) fn new() -> Self {
+        Self { now: Instant::now(), writes: 0, altered: false }
+    }
+
+    async fn count(&mut self) {
+        self.writes += 1;
+        if self.writes.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+// === impl Column ===
+
+impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
+    /// `actual` is what the kernel was found to hold.
+    pub(super) fn new(actual: impl IntoIterator<Item = (K, V)>, change: fn(K, Option<V>) -> Change) -> Self {
+        Self { actual: actual.into_iter().collect(), failing: BTreeMap::new(), change, remembered: true }
+    }
+
+    /// A column like [`Column::new`], of entries that no flow remembers.
+    pub(super) fn apart(actual: impl IntoIterator<Item = (K, V)>, change: fn(K, Option<V>) -> Change) -> Self {
+        Self { remembered: false, ..Self::new(actual, change) }
+    }
+
+    /// What the kernel holds.
+    pub(super) fn actual(&self) -> &OrdMap<K, V> {
+        &self.actual
+    }
+
+    /// Whether all that was tried was taken.
+    pub(super) fn is_clean(&self) -> bool {
+        self.failing.is_empty()
+    }
+
+    /// Doubts what the kernel holds under a key, so that it is written again.
+    pub(super) fn forget(&mut self, key: &K) {
+        self.actual.remove(key);
+    }
+
+    /// Writes what is wanted and not there, or different.
+    pub(super) async fn put(&mut self, wanted: &OrdMap<K, V>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.failing.retain(|key, _| self.actual.get(key) != wanted.get(key));
+        let actual = self.actual.clone();
+        for difference in changes(&actual, wanted) {
+            let (key, value, was_there) = match difference {
+                Difference::Added(key, value) => (key, value, false),
+                Difference::Changed { key, new, .. } => (key, new, true),
+                Difference::Removed(..) => continue,
+            };
+            if self.write(key, Some(value), kernel, pass).await {
+                self.actual.insert(key.clone(), value.clone());
+                pass.altered |= was_there && self.remembered;
+            }
+        }
+    }
+
+    /// Removes what is there and not wanted.
+    pub(super) async fn remove(&mut self, wanted: &OrdMap<K, V>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        let actual = self.actual.clone();
+        let mut made_room = false;
+        for difference in changes(&actual, wanted) {
+            let Difference::Removed(key, _) = difference else { continue };
+            if self.write(key, None, kernel, pass).await {
+                self.actual.remove(key);
+                pass.altered |= self.remembered;
+                made_room = true;
+            }
+        }
+        if made_room {
+            self.failing.values_mut().filter(|retry| retry.full).for_each(|retry| retry.due = pass.now);
+        }
+        // From here on the two share all but what failed, and the next difference is found without a look at the rest.
+        let mut settled = wanted.clone();
+        for key in self.failing.keys() {
+            match self.actual.get(key) {
+                Some(value) => drop(settled.insert(key.clone(), value.clone())),
+                None => drop(settled.remove(key)),
+            }
+        }
+        self.actual = settled;
+    }
+
+    /// When something refused is to be tried again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.failing.values().map(|retry| retry.due).min()
+    }
+
+    /// What was refused.
+    pub(super) fn failures(&self) -> impl Iterator<Item = Failing> {
+        self.failing.values().map(Retry::failing)
+    }
+
+    /// What was refused under a key.
+    pub(super) fn failure(&self, key: &K) -> Option<Failing> {
+        self.failing.get(key).map(Retry::failing)
+    }
+
+    async fn write(&mut self, key: &K, value: Option<&V>, kernel: &mut impl Kernel, pass: &mut Pass) -> bool {
+        let earlier = self.failing.get(key).filter(|retry| retry.wish.as_ref() == value);
+        if earlier.is_some_and(|retry| retry.due > pass.now) {
+            return false;
+        }
+        let attempts = earlier.map_or(0, |retry| retry.attempts);
+        let change = (self.change)(key.clone(), value.cloned());
+        pass.count().await;
+        match kernel.write(&change) {
+            Ok(()) => {
+                if self.failing.remove(key).is_some() {
+                    tracing::info!("the kernel takes {change} now");
+                }
+                true
+            }
+            Err(refused) => {
+                let retry = Retry::new(value.cloned(), &change, refused, attempts + 1, pass.now);
+                self.failing.insert(key.clone(), retry);
+                false
+            }
+        }
+    }
+}
+
+// === impl Retry ===
+
+impl<V> Retry<V> {
+    pub(super) fn new(wish: Option<V>, change: &Change, refused: Refused, attempts: u32, now: Instant) -> Self {
+        let Refused { cause, full } = refused;
+        if attempts == 1 {
+            tracing::warn!("{change}: {cause}; it will be tried again");
+        }
+        let wait = FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(LONGEST_WAIT);
+        Self { wish, object: change.to_string(), cause, full, attempts, due: now + wait }
+    }
+
+    pub(super) fn failing(&self) -> Failing {
+        Failing { object: self.object.clone(), cause: self.cause.clone(), attempts: self.attempts }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}

@@ -1,0 +1,304 @@
+//! Wanted minus actual: one pass, in the order that keeps every reference in the kernel true.
+
+use std::collections::BTreeSet;
+
+use sdn_common::{Addr4, Addr6, Endpoint, Hook, Node, NodeState, Peer};
+use tokio::time::Instant;
+
+use super::Failing;
+use super::column::{Column, Pass, Retry};
+use super::kernel::{Change, Changes, FamilyTables, Kernel, Tables};
+use crate::family::{Cidr, Family};
+use crate::kernel::bpf::table::Key;
+use crate::kernel::bpf::{Device, TableError};
+use crate::plan::{Addresses, Indices, Plan};
+
+/// What the kernel holds, as far as apply wrote it or found it.
+#[derive(Debug)]
+pub(super) struct Actual {
+    state: State,
+    nodes: Column<u32, Node>,
+    tunnels: Column<Addr6, u32>,
+    v4: FamilyActual<Addr4>,
+    v6: FamilyActual<Addr6>,
+    pub(super) links: Column<(Hook, u32), Device>,
+    /// Numbers of nodes cannot be freed: the kernel does not say when old programs have ended.
+    grace: Option<Retry<()>>,
+}
+
+/// One family's entries.
+#[derive(Debug)]
+pub(super) struct FamilyActual<A: Ord> {
+    subnets: Column<Cidr<A>, u32>,
+    pub(super) endpoints: Column<A, Endpoint>,
+    peers: Column<A, Peer>,
+}
+
+/// The node's settings, which hold the epoch.
+#[derive(Debug)]
+struct State {
+    /// As the kernel has them; `None` where they were never written.
+    actual: Option<NodeState>,
+    /// The epoch has to move although the kernel refused to when it was asked.
+    owed: bool,
+    failing: Option<Retry<NodeState>>,
+}
+
+/// How many entries of each kind the kernel holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Nodes with a tunnel address, this one included.
+    pub nodes: usize,
+    /// Addresses that tunnels come from.
+    pub tunnels: usize,
+    /// Host subnets of both families.
+    pub subnets: [usize; 2],
+    /// Addresses of this node's pods, of both families.
+    pub endpoints: [usize; 2],
+    /// Addresses of everybody else, of both families.
+    pub peers: [usize; 2],
+}
+
+// === impl Actual ===
+
+impl Actual {
+    /// Reads back what the maps hold, so that a start writes only what differs.
+    pub(super) fn read(tables: &Tables) -> Result<Self, TableError> {
+        let nodes = tables.nodes.entries()?.into_iter().filter(|(_, node)| *node != Node::default());
+        let attached = tables.dataplane().attachments().unwrap_or_default();
+        // What links are there is known by hook and index; the name is what it is wanted by.
+        let device = |ifindex| Device { name: String::new(), ifindex };
+        let links = attached.into_iter().map(|(hook, ifindex)| ((hook, ifindex), device(ifindex)));
+        let state = tables.state.lookup(&0)?.filter(|state| *state != NodeState::default());
+        Ok(Self {
+            state: State { actual: state, owed: false, failing: None },
+            nodes: Column::new(nodes, Change::Node),
+            tunnels: Column::new(tables.tunnels.entries()?, Change::Tunnel),
+            v4: FamilyActual::read(&tables.v4)?,
+            v6: FamilyActual::read(&tables.v6)?,
+            links: Column::apart(links, Change::Link),
+            grace: None,
+        })
+    }
+
+    /// Nothing, as on a node that was just started.
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        Self {
+            state: State { actual: None, owed: false, failing: None },
+            nodes: Column::new([], Change::Node),
+            tunnels: Column::new([], Change::Tunnel),
+            v4: FamilyActual::empty(),
+            v6: FamilyActual::empty(),
+            links: Column::apart([], Change::Link),
+            grace: None,
+        }
+    }
+
+    /// The numbers of nodes that the kernel's maps use.
+    pub(super) fn indices(&self) -> Indices {
+        let tunnels = self.tunnels.actual().values().copied();
+        let v4 = self.v4.indices();
+        let v6 = self.v6.indices();
+        let referred: BTreeSet<u32> = tunnels.chain(v4).chain(v6).collect();
+        Indices::seeded(self.nodes.actual().iter().map(|(index, node)| (*index, *node)), referred)
+    }
+
+    /// Whether the programs have their settings, without which they drop everything.
+    pub(super) fn has_state(&self) -> bool {
+        self.state.actual.is_some()
+    }
+
+    /// The epoch that the programs see.
+    pub(super) fn epoch(&self) -> u32 {
+        self.state.actual.map_or(0, |state| state.epoch)
+    }
+
+    pub(super) fn entries(&self) -> Entries {
+        Entries {
+            nodes: self.nodes.actual().len(),
+            tunnels: self.tunnels.actual().len(),
+            subnets: [self.v4.subnets.actual().len(), self.v6.subnets.actual().len()],
+            endpoints: [self.v4.endpoints.actual().len(), self.v6.endpoints.actual().len()],
+            peers: [self.v4.peers.actual().len(), self.v6.peers.actual().len()],
+        }
+    }
+
+    /// The endpoint that the kernel holds for an address.
+    pub(super) fn endpoint(&self, address: std::net::IpAddr) -> Option<Endpoint> {
+        let v4 = Addr4::from_ip(address).and_then(|address| self.v4.endpoints.actual().get(&address));
+        v4.or_else(|| self.v6.endpoints.actual().get(&Addr6::from_ip(address)?)).copied()
+    }
+
+    /// Why the kernel refused the endpoint of an address.
+    pub(super) fn endpoint_failure(&self, address: std::net::IpAddr) -> Option<Failing> {
+        let v4 = Addr4::from_ip(address).and_then(|address| self.v4.endpoints.failure(&address));
+        v4.or_else(|| self.v6.endpoints.failure(&Addr6::from_ip(address)?))
+    }
+
+    /// All that the kernel refused.
+    pub(super) fn failures(&self) -> Vec<Failing> {
+        let state = self.state.failing.iter().map(Retry::failing);
+        let grace = self.grace.iter().map(Retry::failing);
+        state
+            .chain(self.nodes.failures())
+            .chain(self.tunnels.failures())
+            .chain(self.v4.failures())
+            .chain(self.v6.failures())
+            .chain(self.links.failures())
+            .chain(grace)
+            .collect()
+    }
+
+    /// When something refused is to be tried again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let columns = [self.nodes.due(), self.tunnels.due(), self.v4.due(), self.v6.due(), self.links.due()];
+        let single = [self.state.failing.as_ref().map(Retry::due), self.grace.as_ref().map(Retry::due)];
+        columns.into_iter().chain(single).flatten().min()
+    }
+
+    // === The pass ===
+
+    /// Makes the kernel hold what the plan wants. What the kernel refuses stays to be tried again and stops nothing else. Returns
+    /// how many entries were written.
+    pub(super) async fn converge(&mut self, plan: &mut Plan, kernel: &mut impl Kernel) -> u64 {
+        let mut pass = Pass::new();
+        let wanted = plan.wanted().clone();
+        // Nodes before what refers to them.
+        self.nodes.put(&wanted.nodes, kernel, &mut pass).await;
+        self.tunnels.put(&wanted.tunnels, kernel, &mut pass).await;
+        self.v4.put(&wanted.v4, kernel, &mut pass).await;
+        self.v6.put(&wanted.v6, kernel, &mut pass).await;
+        self.state.write(wanted.state, kernel, &mut pass);
+        // No program on a device before it has its settings: without them it drops everything.
+        if self.has_state() {
+            self.links.put(&wanted.links, kernel, &mut pass).await;
+        }
+        self.v4.endpoints.remove(&wanted.v4.endpoints, kernel, &mut pass).await;
+        self.v6.endpoints.remove(&wanted.v6.endpoints, kernel, &mut pass).await;
+        if plan.is_complete() {
+            self.v4.remove(&wanted.v4, kernel, &mut pass).await;
+            self.v6.remove(&wanted.v6, kernel, &mut pass).await;
+            self.tunnels.remove(&wanted.tunnels, kernel, &mut pass).await;
+        }
+        self.state.write(None, kernel, &mut pass);
+        if self.has_state() {
+            self.links.remove(&wanted.links, kernel, &mut pass).await;
+        }
+        if plan.is_complete() {
+            self.release_nodes(plan, kernel, &mut pass).await;
+        }
+        pass.writes
+    }
+
+    /// Nodes that are gone: nothing refers to them any more, and flows look again since the epoch moved. When no program runs
+    /// that was running before that, their numbers are free.
+    async fn release_nodes(&mut self, plan: &mut Plan, kernel: &mut impl Kernel, pass: &mut Pass) {
+        let wanted = &plan.wanted().nodes.clone();
+        let reserved: Vec<u32> = plan.reserved().collect();
+        let unused = self.nodes.actual().keys().any(|index| !wanted.contains_key(index));
+        let referring = self.tunnels.is_clean() && self.v4.is_clean() && self.v6.is_clean() && !self.state.owed;
+        if (reserved.is_empty() && !unused) || !referring {
+            return;
+        }
+        if self.grace.as_ref().is_some_and(|retry| retry.due() > pass.now) {
+            return;
+        }
+        if let Err(refused) = kernel.wait_grace_period().await {
+            let attempts = self.grace.as_ref().map_or(0, Retry::attempts);
+            let change = Change::Node(reserved.first().copied().unwrap_or_default(), None);
+            self.grace = Some(Retry::new(None, &change, refused, attempts + 1, pass.now));
+            return;
+        }
+        self.grace = None;
+        self.nodes.remove(wanted, kernel, pass).await;
+        for index in reserved.into_iter().filter(|index| !self.nodes.actual().contains_key(index)) {
+            plan.release(index);
+        }
+    }
+}
+
+// === impl FamilyActual ===
+
+impl<A: Changes> FamilyActual<A> {
+    fn read(tables: &FamilyTables<A>) -> Result<Self, TableError>
+    where
+        A: Key,
+        Cidr<A>: Key,
+    {
+        Ok(Self {
+            subnets: Column::new(tables.subnets.entries()?, A::subnet),
+            endpoints: Column::new(tables.endpoints.entries()?, A::endpoint),
+            peers: Column::new(tables.peers.entries()?, A::peer),
+        })
+    }
+
+    #[cfg(test)]
+    fn empty() -> Self {
+        Self {
+            subnets: Column::new([], A::subnet),
+            endpoints: Column::new([], A::endpoint),
+            peers: Column::new([], A::peer),
+        }
+    }
+
+    fn indices(&self) -> impl Iterator<Item = u32> {
+        self.subnets.actual().values().copied().chain(self.peers.actual().values().map(|peer| peer.node))
+    }
+
+    async fn put(&mut self, wanted: &Addresses<A>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.subnets.put(&wanted.subnets, kernel, pass).await;
+        self.peers.put(&wanted.peers, kernel, pass).await;
+        self.endpoints.put(&wanted.endpoints, kernel, pass).await;
+    }
+
+    async fn remove(&mut self, wanted: &Addresses<A>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.peers.remove(&wanted.peers, kernel, pass).await;
+        self.subnets.remove(&wanted.subnets, kernel, pass).await;
+    }
+
+    fn is_clean(&self) -> bool {
+        self.subnets.is_clean() && self.peers.is_clean()
+    }
+
+    fn failures(&self) -> impl Iterator<Item = Failing> {
+        self.subnets.failures().chain(self.endpoints.failures()).chain(self.peers.failures())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        [self.subnets.due(), self.endpoints.due(), self.peers.due()].into_iter().flatten().min()
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Writes the settings if they differ, and moves the epoch if something that was there before has changed. `None` leaves the
+    /// settings as they are.
+    fn write(&mut self, wanted: Option<NodeState>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.owed |= std::mem::take(&mut pass.altered);
+        let same = |wanted: NodeState| self.actual.is_some_and(|actual| NodeState { epoch: 0, ..actual } == wanted);
+        let Some(next) = wanted.filter(|wanted| !same(*wanted)).or(self.actual.filter(|_| self.owed)) else {
+            // Without settings no program has looked at anything yet.
+            self.owed = false;
+            return;
+        };
+        let next = NodeState { epoch: self.actual.map_or(0, |actual| actual.epoch).wrapping_add(1), ..next };
+        if self.failing.as_ref().is_some_and(|retry| retry.due() > pass.now && retry.attempts() > 0) {
+            return;
+        }
+        let change = Change::State(next);
+        pass.writes += 1;
+        match kernel.write(&change) {
+            Ok(()) => {
+                self.actual = Some(next);
+                self.owed = false;
+                self.failing = None;
+            }
+            Err(refused) => {
+                let attempts = self.failing.as_ref().map_or(0, Retry::attempts);
+                self.failing = Some(Retry::new(Some(next), &change, refused, attempts + 1, pass.now));
+            }
+        }
+    }
+}
