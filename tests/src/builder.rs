@@ -48,10 +48,11 @@ pub struct LabBuilder {
     interrupt: Interrupt,
 }
 
-/// The cluster that a lab is to run.
-struct Wanted {
-    derived: Derived,
-    notes: Vec<String>,
+/// What a lab is to run.
+pub(crate) struct Wanted {
+    pub derived: Derived,
+    /// What a person should know about it.
+    pub notes: Vec<String>,
 }
 
 impl LabBuilder {
@@ -173,7 +174,7 @@ impl LabBuilder {
         let premises = Premises::claim(&LabDir::new(&self.name)?, &programs.lab)?;
         let events = Arc::new(Events::begin(&premises.dir().events(), self.watcher.take(), self.interrupt.clone())?);
         let mut lab = self.build(premises, &programs, events, &wanted)?;
-        lab.publish(&wanted.derived, wanted.notes)?;
+        lab.publish(wanted)?;
         if self.agents {
             lab.start_agents(self.patience)?;
         }
@@ -193,8 +194,8 @@ impl LabBuilder {
         let (mut objects, mut notes) = read_manifests(&self.manifests)?;
         objects.extend(self.pods.iter().map(|spec| Object::Pod(Arc::new(spec.pod.clone()), None)));
         let on_underlay = self.place_nodes(&mut objects, &mut notes)?;
-        let mut derived = control::derive(objects, on_underlay, &networks).context("derive the cluster's objects")?;
-        notes.append(&mut derived.notes);
+        let derived = control::derive(objects, on_underlay, &networks).context("derive the cluster's objects")?;
+        notes.extend(derived.notes.iter().map(ToString::to_string));
         Ok(Wanted { derived, notes })
     }
 
@@ -306,13 +307,13 @@ fn read_manifests(paths: &[PathBuf]) -> Result<(Vec<Object>, Vec<String>)> {
 }
 
 /// What a control plane would make of manifests that are added to a running lab.
-pub(crate) fn derive_on(path: &Path, nodes: &[Arc<Node>]) -> Result<Derived> {
-    let (mut objects, notes) = read_manifests(&[path.to_owned()])?;
+pub(crate) fn derive_on(path: &Path, nodes: &[Arc<Node>]) -> Result<Wanted> {
+    let (mut objects, mut notes) = read_manifests(&[path.to_owned()])?;
     objects.retain(|object| !matches!(object, Object::Node(_)));
     let nodes = nodes.iter().map(|node| (**node.object()).clone()).collect();
-    let mut derived = control::derive(objects, nodes, &ClusterNetworks::new(vec![], &[])?)?;
-    derived.notes.splice(0..0, notes);
-    Ok(derived)
+    let derived = control::derive(objects, nodes, &ClusterNetworks::new(vec![], &[])?)?;
+    notes.extend(derived.notes.iter().map(ToString::to_string));
+    Ok(Wanted { derived, notes })
 }
 
 fn path_text(path: &Path) -> String {

@@ -11,11 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sdn_cluster::control::Derived;
+use sdn_cluster::control;
 use sdn_cluster::model::{self, Labels, Namespace, Object, PodKey, Protocol};
 use tokio::runtime::Runtime;
 
-use crate::builder::{LabBuilder, derive_on};
+use crate::builder::{LabBuilder, Wanted, derive_on};
 use crate::events::Progress;
 use crate::family::Family;
 use crate::kubelet::Kubelet;
@@ -47,6 +47,7 @@ pub struct Lab {
     notes: Vec<String>,
     phase: Mutex<Phase>,
     turn: AtomicUsize,
+    admitted: AtomicUsize,
     premises: Premises,
     runtime: Option<Runtime>,
 }
@@ -67,8 +68,22 @@ impl Lab {
         kubelet: Kubelet,
     ) -> Self {
         let (pods, namespaces, phase) = (Mutex::default(), Mutex::default(), Mutex::new(Phase::Starting));
-        let (notes, turn, runtime) = (vec![], AtomicUsize::new(0), Some(runtime));
-        Self { family, underlay, outside, nodes, pods, namespaces, kubelet, notes, phase, turn, premises, runtime }
+        let (notes, turn, admitted, runtime) = (vec![], AtomicUsize::new(0), AtomicUsize::new(0), Some(runtime));
+        Self {
+            family,
+            underlay,
+            outside,
+            nodes,
+            pods,
+            namespaces,
+            kubelet,
+            notes,
+            phase,
+            turn,
+            admitted,
+            premises,
+            runtime,
+        }
     }
 
     // === What there is ===
@@ -147,8 +162,8 @@ impl Lab {
 
     /// Brings up what is in a file or directory of manifests.
     pub fn apply(&self, path: &Path) -> Result<Vec<Arc<Pod>>> {
-        let derived = derive_on(path, &self.nodes)?;
-        derived.notes.into_iter().for_each(|note| self.kubelet.events.progress(&Progress::Note(note)));
+        let Wanted { derived, notes } = derive_on(path, &self.nodes)?;
+        notes.into_iter().for_each(|note| self.kubelet.events.progress(&Progress::Note(note)));
         derived.namespaces.into_iter().try_for_each(|namespace| self.put_namespace(namespace))?;
         let pods = derived.pods.iter().map(|pod| self.admit((**pod).clone())).collect::<Result<Vec<_>>>()?;
         self.bring_up(&pods)?;
@@ -205,7 +220,7 @@ impl Lab {
     // === How it comes up ===
 
     /// Publishes the cluster before any agent looks; pods are only taken in.
-    pub(crate) fn publish(&mut self, derived: &Derived, notes: Vec<String>) -> Result<()> {
+    pub(crate) fn publish(&mut self, Wanted { derived, notes }: Wanted) -> Result<()> {
         for note in &notes {
             self.kubelet.events.progress(&Progress::Note(note.clone()));
         }
@@ -279,7 +294,12 @@ impl Lab {
         object.node = Some(node.name().into());
         let namespace = object.namespace.clone();
         if !self.namespaces().contains_key(&namespace) {
-            self.put_namespace(Arc::new(Namespace { name: namespace, ..Namespace::default() }))?;
+            self.put_namespace(Arc::new(new_namespace(namespace)))?;
+        }
+        if object.uid.is_empty() {
+            // Another one each time: a pod that comes after one of its name is not that pod.
+            let count = self.admitted.fetch_add(1, Ordering::Relaxed);
+            object.uid = control::uid(&Object::Pod(Arc::new(object.clone()), None).key(), &count.to_string());
         }
         let pod = Arc::new(Pod::new(Arc::new(object), node.clone()));
         let mut pods = self.pods_by_key();
@@ -333,6 +353,14 @@ impl Lab {
     fn namespaces(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Namespace>>> {
         self.namespaces.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// A namespace as the API makes it.
+fn new_namespace(name: Arc<str>) -> Namespace {
+    let labels = Labels::from([(Namespace::NAME_LABEL.to_owned(), name.to_string())]);
+    let mut namespace = Namespace { name, labels, ..Namespace::default() };
+    namespace.uid = control::uid(&Object::Namespace(Arc::new(namespace.clone())).key(), "");
+    namespace
 }
 
 impl Drop for Lab {

@@ -24,6 +24,7 @@ pub mod events;
 pub mod family;
 mod kubelet;
 pub mod lab;
+pub mod machine;
 mod netlink;
 pub mod node;
 pub mod peers;

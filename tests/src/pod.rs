@@ -48,10 +48,8 @@ pub(crate) struct PodState {
 impl PodSpec {
     /// A pod called `name`, which is `namespace/name` or a name in the namespace `default`.
     pub fn new(name: &str) -> Self {
-        let key = parse_key(name);
-        let PodKey { namespace, name } = key;
-        let uid = format!("lab-{namespace}-{name}").into();
-        Self { pod: model::Pod { namespace, name, uid, ..model::Pod::default() } }
+        let PodKey { namespace, name } = parse_key(name);
+        Self { pod: model::Pod { namespace, name, ..model::Pod::default() } }
     }
 
     /// On this node; without it they take turns.
@@ -82,7 +80,7 @@ impl PodSpec {
         self
     }
 
-    /// With this uid. A pod that comes after another one of its name needs one of its own.
+    /// With this uid in place of one of its own.
     pub fn uid(mut self, uid: &str) -> Self {
         self.pod.uid = uid.into();
         self
