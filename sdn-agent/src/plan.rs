@@ -28,7 +28,9 @@ use crate::kernel::bpf::Device;
 use crate::kernel::netlink::Uplink;
 
 pub use indices::Indices;
+pub use nodes::first_host;
 pub use settings::Settings;
+pub use state::tunnel_mtu;
 pub use wanted::{Addresses, Wanted};
 
 use addresses::{Claims, is_peer};

@@ -34,7 +34,11 @@ pub(super) fn node_state(inputs: &Inputs, table: &NodeTable) -> Option<NodeState
         flags: flags.into_iter().filter_map(|(on, bit)| on.then_some(bit)).sum(),
         vxlan_ifindex: inputs.vxlan.ifindex,
         uplink_ifindex: inputs.uplink.ifindex,
-        mtu: tunnel_mtu(settings.mtu, inputs.snapshot.nodes.get(settings.node_name.as_str()).map(Arc::as_ref), &inputs.uplink),
+        mtu: tunnel_mtu(
+            settings.mtu,
+            inputs.snapshot.nodes.get(settings.node_name.as_str()).map(Arc::as_ref),
+            &inputs.uplink,
+        ),
         hz: inputs.hz,
         fragments: settings.fragments,
         vxlan_port: Be16::new(settings.vxlan_port),
