@@ -354,6 +354,7 @@ impl Drop for Reservation {
         // Not made durable: after a crash the address is as old as before, and no pod ever had it.
         leases.log_freed(&mut freed, &self.addresses, false);
         leases.memory().give_back(&self.addresses);
+        leases.shorten(&mut freed);
     }
 }
 

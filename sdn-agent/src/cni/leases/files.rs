@@ -32,7 +32,7 @@ const LEASE: &str = ".json";
 const BAD: &str = ".json.bad";
 const NEW: &str = ".new-";
 const FREED: &str = "freed";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// The directory of leases, held by this process alone.
 #[derive(Debug)]

@@ -89,15 +89,18 @@ impl Pool {
 
     fn subnet(&self, net: IpNet) -> Subnet {
         let hosts = pod_host_parts(&net);
-        let freed = || self.freed.iter().flat_map(|freed| freed.age_of.keys());
-        let known = self.used.iter().chain(freed()).filter(|address| net.contains(*address));
-        let last = known.map(|address| host_part(&net, address)).max();
+        let freed = &self.freed[Family::of(net.addr()) as usize];
         let mut subnet = Subnet { net, next: *hosts.start(), hosts, used: 0, freed: 0 };
         subnet.used = self.used.iter().filter(|address| subnet.hands_out(**address)).count() as u64;
-        subnet.freed = freed().filter(|address| subnet.hands_out(**address)).count() as u64;
-        if let Some(last) = last {
-            subnet.next = last;
-            subnet.step();
+        subnet.freed = freed.age_of.keys().filter(|address| subnet.hands_out(**address)).count() as u64;
+        if freed.by_age.len() >= REMEMBERED {
+            // Some were forgotten, and look as if they had never been used. The last ones known were handed out lately, so what
+            // lies behind them has rested longest.
+            let known = self.used.iter().chain(freed.age_of.keys()).filter(|address| subnet.hands_out(**address));
+            if let Some(last) = known.map(|address| host_part(&net, address)).max() {
+                subnet.next = last;
+                subnet.step();
+            }
         }
         subnet
     }
