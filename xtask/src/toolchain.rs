@@ -97,6 +97,10 @@ impl Toolchain {
             "-Cdebuginfo=2".into(),
             format!("-Clinker={}", self.linker.path.display()),
             "-Clink-arg=--btf".into(),
+            // 32-bit operations and jumps; kernels know them since 5.1, ours is 6.6 at the least.
+            "-Ctarget-cpu=v3".into(),
+            // The linker's default calls a byte loop for every memset, of three bytes too: 100 ns a packet.
+            "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         ]
     }
 }
