@@ -74,6 +74,16 @@ pub enum Error {
         /// What both have.
         address: IpAddr,
     },
+    /// More pods than anybody means.
+    #[error("{count} pods, at most {limit} are made; the largest workload is {largest}")]
+    TooManyPods {
+        /// How many there would be.
+        count: usize,
+        /// The limit.
+        limit: usize,
+        /// The workload with the most.
+        largest: String,
+    },
     /// Nobody can run pods.
     #[error("there are pods to place but no nodes")]
     NoNodes,

@@ -22,6 +22,7 @@ pub mod control;
 mod error;
 pub mod model;
 pub mod network;
+mod replace;
 pub mod snapshot;
 pub mod source;
 pub mod store;

@@ -6,6 +6,7 @@ mod namespace;
 mod node;
 mod object;
 mod pod;
+mod render;
 mod wire;
 mod workload;
 

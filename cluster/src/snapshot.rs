@@ -1,8 +1,12 @@
 //! The cluster at one moment: immutable, cheap to clone, diffable.
 
+mod disk;
+
 use crate::model::{Namespace, Node, Pod, PodKey};
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{fmt, sync::Arc};
+
+pub use disk::keep_saved;
 
 /// The cluster at one moment. A clone is a few reference counts; two snapshots share what they have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,18 +73,4 @@ pub fn changes<'a, K: Ord + fmt::Debug, V: PartialEq>(
         DiffItem::Update { old: (_, old), new: (key, new) } => Change::Changed { key, old, new },
         DiffItem::Remove(key, value) => Change::Removed(key, value),
     })
-}
-
-impl Snapshot {
-    /// Writes it to `path` by renaming, readable for its owner only.
-    pub fn save(&self, path: &std::path::Path) -> Result<(), crate::Error> {
-        let _ = path;
-        Ok(())
-    }
-
-    /// Reads what [`Snapshot::save`] wrote. Never synced: the cluster has moved on since. `None` when there is no such file.
-    pub fn load(path: &std::path::Path) -> Result<Option<Self>, crate::Error> {
-        let _ = path;
-        Ok(None)
-    }
 }

@@ -3,37 +3,108 @@
 use super::Derived;
 use crate::{
     error::Error,
-    model::{Object, ObjectKey},
+    model::{Kind, Object, ObjectKey, meta},
+    replace::{Durability, replace_file},
 };
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-/// A directory of published objects: one file an object, each replaced by renaming, so that a reader never sees half of one.
+/// A directory of published objects: one file an object in a folder a kind, each replaced by renaming, so that a reader never sees
+/// half of one and a change costs as much as what changed.
+///
+/// ```text
+/// nodes/node-1.json   namespaces/shop.json   pods/shop_web-0.json
+/// ```
 #[derive(Debug)]
 pub struct Publisher {
     directory: PathBuf,
 }
 
+/// File names may have 255 bytes; longer names of objects are cut and told apart by a hash.
+const MAX_NAME: usize = 200;
+
 impl Publisher {
-    /// Publishes into `directory`, which is made if need be.
+    /// Publishes into `directory`, which is made if need be. What is there already stays until [`Publisher::replace`].
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { directory: directory.into() })
+        let publisher = Self { directory: directory.into() };
+        for kind in Kind::DERIVED {
+            let folder = publisher.folder(kind);
+            fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder, source })?;
+        }
+        Ok(publisher)
     }
 
-    /// Writes all of `derived` and removes whatever else was published.
+    /// Where it publishes.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes all of `derived` and removes whatever else was published. What has not changed is left alone.
     pub fn replace(&self, derived: &Derived) -> Result<(), Error> {
-        let _ = (derived, &self.directory);
-        Ok(())
+        let nodes = derived.nodes.iter().cloned().map(Object::Node);
+        let namespaces = derived.namespaces.iter().cloned().map(Object::Namespace);
+        let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
+        let mut written = BTreeSet::new();
+        for object in nodes.chain(namespaces).chain(pods) {
+            self.put(&object)?;
+            written.insert(self.path(&object.key()));
+        }
+        Kind::DERIVED.into_iter().try_for_each(|kind| self.remove_others(&self.folder(kind), &written))
     }
 
-    /// Writes one object.
+    /// Writes one object, unless it is there as it is. Workloads are not published: pods are made of them.
     pub fn put(&self, object: &Object) -> Result<(), Error> {
-        let _ = object;
-        Ok(())
+        let Some(json) = object.to_json() else { return Ok(()) };
+        let path = self.path(&object.key());
+        let contents = format!("{json:#}\n");
+        if fs::read(&path).is_ok_and(|there| there == contents.as_bytes()) {
+            return Ok(());
+        }
+        replace_file(&path, contents.as_bytes(), 0o644, Durability::Volatile)
     }
 
     /// Removes one object; nothing happens when it is not there.
     pub fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
-        let _ = key;
+        remove(&self.path(key))
+    }
+
+    fn remove_others(&self, folder: &Path, written: &BTreeSet<PathBuf>) -> Result<(), Error> {
+        let fault = |source| Error::Read { path: folder.to_owned(), source };
+        for entry in fs::read_dir(folder).map_err(fault)? {
+            let path = entry.map_err(fault)?.path();
+            if !written.contains(&path) {
+                remove(&path)?;
+            }
+        }
         Ok(())
     }
+
+    fn folder(&self, kind: Kind) -> PathBuf {
+        self.directory.join(format!("{}s", kind.as_str().to_lowercase()))
+    }
+
+    /// Names have no '_', so that it parts namespace and name beyond doubt.
+    fn path(&self, key: &ObjectKey) -> PathBuf {
+        let mut name =
+            if key.namespace.is_empty() { key.name.to_string() } else { format!("{}_{}", key.namespace, key.name) };
+        if name.len() > MAX_NAME {
+            let hash = meta::fnv1a(name.as_bytes());
+            name = format!("{}_{hash:016x}", &name[..name.floor_char_boundary(MAX_NAME)]);
+        }
+        self.folder(key.kind).join(OsString::from(name + ".json"))
+    }
 }
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Write { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -74,9 +74,13 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, FieldEr
 
 /// The message of an error of serde_json without the place, which we say in the file's own lines.
 pub(crate) fn message(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) if error.line() > 0 => text[..end].to_owned(),
-        _ => text,
+    let mut text = error.to_string();
+    if let Some(end) = text.rfind(" at line ").filter(|_| error.line() > 0) {
+        text.truncate(end);
     }
+    let is_bare = ["invalid type: boolean", "invalid type: integer", "invalid type: floating point"];
+    if text.ends_with("a string") && is_bare.iter().any(|begin| text.starts_with(begin)) {
+        text += ": put it in quotes";
+    }
+    text
 }

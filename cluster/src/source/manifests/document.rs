@@ -6,6 +6,9 @@ use crate::model;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// What is looked at behind broken JSON documents, in bytes over all of them: each may make us read to the end of the file.
+const MAX_JSON_EFFORT: usize = 1 << 30;
+
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -115,30 +118,31 @@ fn json_stream(text: &str) -> Result<(), serde_json::Error> {
 
 /// After a broken document it goes on at the next line that begins with `{`: inside a document no line usually does.
 fn json_documents<'a>(text: &'a str, line: usize, each: &mut dyn FnMut(Result<Document<'a>, Broken>)) {
-    let mut offset = 0;
-    while let Some(skip) = text[offset..].find(|c: char| !c.is_ascii_whitespace()) {
-        offset += skip;
-        let line = line + count_lines(&text.as_bytes()[..offset]);
-        let mut stream = serde_json::Deserializer::from_str(&text[offset..]).into_iter::<&RawValue>();
-        match stream.next() {
+    let mut rest = text;
+    let mut line = line;
+    let mut effort = MAX_JSON_EFFORT;
+    while let Some(skip) = rest.find(|c: char| !c.is_ascii_whitespace()) {
+        line += count_lines(&rest.as_bytes()[..skip]);
+        rest = &rest[skip..];
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<&'a RawValue>();
+        let end = match stream.next() {
             Some(Ok(raw)) => {
                 if raw.get() != "null" {
                     each(Ok(Document { line, json: Cow::Borrowed(raw.get()) }));
                 }
-                offset += stream.byte_offset();
+                stream.byte_offset()
             }
             Some(Err(error)) => {
-                each(Err(Broken {
-                    line: line + error.line().max(1) - 1,
-                    message: format!("not JSON: {}", model::message(&error)),
-                }));
-                match text[offset..].find("\n{") {
-                    Some(next) => offset += next + 1,
-                    None => return,
-                }
+                let message = format!("not JSON: {}", model::message(&error));
+                each(Err(Broken { line: line + error.line().max(1) - 1, message }));
+                effort = effort.saturating_sub(rest.len());
+                let next = if effort > 0 { rest.find("\n{") } else { None };
+                next.map_or(rest.len(), |end| end + 1)
             }
-            None => return,
-        }
+            None => rest.len(),
+        };
+        line += count_lines(&rest.as_bytes()[..end]);
+        rest = &rest[end..];
     }
 }
 
