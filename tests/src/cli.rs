@@ -49,6 +49,8 @@ enum Action {
     Reap {
         /// The lab
         name: String,
+        /// Process id of its owner
+        owner: u32,
     },
 }
 
@@ -189,7 +191,7 @@ impl Command {
                 clap_complete::generate(shell, &mut Self::command(), "sdn-lab", &mut std::io::stdout());
                 Ok(0)
             }
-            Action::Reap { name } => crate::reaper::run(&name).map(|()| 0),
+            Action::Reap { name, owner } => crate::reaper::run(&name, owner).map(|()| 0),
         }
     }
 }

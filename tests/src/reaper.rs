@@ -7,10 +7,11 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::state::LabDir;
+use crate::state::{LabDir, REMOVAL_DEADLINE};
 
 /// The subcommand of `sdn-lab` that is the reaper; for nobody else to call.
 pub const SUBCOMMAND: &str = "reap";
@@ -25,7 +26,8 @@ impl Reaper {
     /// Starts `program` (`sdn-lab`) as the reaper of `lab`.
     pub fn start(program: &Path, lab: &LabDir) -> Result<Self> {
         let mut command = Command::new(program);
-        command.args([SUBCOMMAND, lab.name()]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let owner = std::process::id().to_string();
+        command.args([SUBCOMMAND, lab.name(), &owner]).stdin(Stdio::piped()).stdout(Stdio::null());
         // Not in the owner's process group: a Ctrl-C meant for the owner must not end it.
         let child = command.process_group(0).spawn().with_context(|| format!("start {}", program.display()))?;
         Ok(Self { child })
@@ -44,10 +46,18 @@ impl Reaper {
     }
 }
 
-/// What the reaper's process does.
-pub fn run(name: &str) -> Result<()> {
+/// What the reaper of the lab `name` of the process `owner` does.
+pub fn run(name: &str, owner: u32) -> Result<()> {
     let lab = LabDir::new(name)?;
     // An error here would mean the same as the end: nobody holds the other side.
     std::io::stdin().read_to_end(&mut Vec::new()).ok();
-    lab.remove_stale().map(drop)
+    let deadline = Instant::now() + REMOVAL_DEADLINE;
+    // A process that is ending closes this pipe a moment before it gives up its lock.
+    while lab.exists() && !lab.remove_stale()? && Instant::now() < deadline {
+        if lab.record()?.is_some_and(|record| record.owner.pid != owner) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ use crate::record::{Owner, Record};
 pub const ROOT: &str = "/run/culvert-lab";
 
 /// How long the removal of a dead owner's lab by somebody else may take.
-const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const REMOVAL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The places that belong to the lab of one name.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sdn_lab::machine::{Machine, traces};
 use sdn_lab::probe;
+use sdn_lab::state::LabDir;
 use sdn_lab::{Family, IpFamily, Lab, PodSpec};
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,7 +18,7 @@ fn bare(name: &str, family: Family) -> Lab {
         PodSpec::new("ground/ping").on("node-2").host_network(),
     ];
     let lab = Lab::builder(name).nodes(2).family(family).without_agents();
-    pods.into_iter().fold(lab, |lab, pod| lab.pod(pod)).start().unwrap()
+    pods.into_iter().fold(lab, |lab, pod| lab.pod(pod)).start().expect("a lab without agents comes up")
 }
 
 #[test]
@@ -105,13 +106,15 @@ fn a_name_is_taken_once_and_free_again_when_its_owner_is_gone() {
 #[ignore = "is the process that another test kills"]
 fn hold_a_lab_until_killed() {
     let lab = bare("ground-killed", Family::Dual);
-    let _running = lab.node("node-1").unwrap().sandbox().spawn(Command::new("sleep").arg("600")).unwrap();
+    let mut running = lab.node("node-1").unwrap().sandbox().spawn(Command::new("sleep").arg("600")).unwrap();
     std::fs::write(lab.dir().path().join("held"), "").unwrap();
-    std::thread::sleep(Duration::from_secs(600));
+    running.wait().unwrap();
 }
 
 #[test]
 fn a_killed_owner_leaves_nothing_behind() {
+    // Of a run of this test that was killed itself.
+    LabDir::new("ground-killed").unwrap().remove_stale().unwrap();
     let before = Machine::look().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "hold_a_lab_until_killed"]).stdout(Stdio::null()).stderr(Stdio::null());
