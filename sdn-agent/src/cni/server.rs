@@ -263,3 +263,6 @@ fn admit(stream: &UnixStream) -> Result<(), String> {
 fn gateway_of(address: &IpAddr) -> IpAddr {
     if address.is_ipv4() { GATEWAY_V4.into() } else { GATEWAY_V6.into() }
 }
+
+#[cfg(test)]
+mod tests;
