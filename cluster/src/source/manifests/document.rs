@@ -108,7 +108,11 @@ fn yaml_document<'a>(text: &'a str, line: usize, each: &mut dyn FnMut(Result<Doc
         Ok(None) => {}
         Ok(Some(json)) => each(Ok(document(Cow::Owned(json), line))),
         Err(_) if looks_like_json => json_documents(body, line, each),
-        Err(error) => each(Err(Broken { line: line + error.line - 1, message: error.message })),
+        Err(error) => {
+            // The parser may say that the end is a line behind the last one.
+            let within = (error.line - 1).min(count_lines(text.trim_end().as_bytes()));
+            each(Err(Broken { line: line + within, message: error.message }));
+        }
     }
 }
 

@@ -1,0 +1,84 @@
+//! Real applications' manifests: read whole, and made into the pods that a cluster would run.
+
+use sdn_cluster::{
+    ClusterNetworks, control,
+    model::{Kind, Protocol},
+    source::manifests,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// What an application comes to on three nodes.
+struct Expected {
+    /// Objects of the kinds that are modelled.
+    objects: usize,
+    /// The kinds that are not, and how many of each.
+    unused: &'static [(&'static str, usize)],
+    /// Its pods.
+    pods: usize,
+    /// The ports that its pods have, all together.
+    ports: usize,
+}
+
+fn check(path: &Path, expected: &Expected) -> control::Derived {
+    let contents = manifests::read(path, Kind::ALL).expect("read");
+    assert_eq!(contents.problems, [], "{}", path.display());
+    let mut unused: BTreeMap<_, usize> = BTreeMap::new();
+    for kind in &contents.unused {
+        *unused.entry(kind.kind.as_str()).or_default() += kind.count;
+    }
+    assert_eq!(
+        (contents.objects.len(), unused.into_iter().collect::<Vec<_>>()),
+        (expected.objects, expected.unused.to_vec())
+    );
+    let derived = control::derive(contents.objects, control::nodes(3), &ClusterNetworks::default()).expect("derived");
+    assert_eq!(derived.notes, [], "everything is run");
+    let ports: usize = derived.pods.iter().map(|pod| pod.ports.len()).sum();
+    assert_eq!((derived.pods.len(), ports), (expected.pods, expected.ports), "{}", path.display());
+    assert!(derived.pods.iter().all(|pod| pod.node.is_some()), "every pod has a node");
+    let mut pods = derived.pods.clone();
+    control::assign_addresses(&mut pods, &derived.nodes).expect("addresses for all");
+    derived
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn the_example_is_what_its_comments_say() {
+    let expected = Expected { objects: 6, unused: &[], pods: 9, ports: 12 };
+    let derived = check(&repository().join("examples/shop.yaml"), &expected);
+    let pods = |app: &str| derived.pods.iter().filter(|pod| pod.labels["app"] == app).collect::<Vec<_>>();
+    let nodes = |app: &str| {
+        pods(app).iter().filter_map(|pod| pod.node.clone()).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!((nodes("web"), nodes("probe"), nodes("api")), (3, 3, 2), "replicas are on different nodes");
+    assert!(
+        pods("web")
+            .iter()
+            .all(|pod| pod.ports.iter().any(|port| port.name.as_deref() == Some("http") && port.port == 8080))
+    );
+    assert!(pods("names").iter().all(|pod| pod.ports[0].protocol == Protocol::Udp));
+    let namespaces: Vec<_> = derived.namespaces.iter().map(|namespace| namespace.name.to_string()).collect();
+    assert_eq!(namespaces, ["monitoring", "shop"]);
+}
+
+#[test]
+fn applications_from_elsewhere_are_read_whole() {
+    // Kept beside the repository, not in it.
+    let manifests = repository().join("../shared/manifests");
+    if !manifests.is_dir() {
+        println!("skipped: there are no manifests of other applications at {}", manifests.display());
+        return;
+    }
+    let boutique = Expected { objects: 12, unused: &[("Service", 12), ("ServiceAccount", 11)], pods: 12, ports: 11 };
+    check(&manifests.join("online-boutique/kubernetes-manifests.yaml"), &boutique);
+    let with_policies =
+        Expected { unused: &[("NetworkPolicy", 13), ("Service", 12), ("ServiceAccount", 11)], ..boutique };
+    check(&manifests.join("online-boutique"), &with_policies);
+    let guestbook = Expected { objects: 3, unused: &[("Service", 3)], pods: 6, ports: 6 };
+    check(&manifests.join("guestbook"), &guestbook);
+}
