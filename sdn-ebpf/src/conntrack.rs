@@ -4,7 +4,7 @@
 //! needs no other look-up for its remote end; when it has moved, both ends are looked up once more.
 
 use aya_ebpf::helpers::bpf_jiffies64;
-use sdn_common::{Flow, FlowKey, Reason, Side, Way};
+use sdn_common::{Flow, FlowKey, Node, Reason, Side, Way};
 
 use crate::{
     family::{Family, protocol},
@@ -107,14 +107,19 @@ fn open<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way) -> Stage<()> {
 /// A flow whose ends have to be looked up again. If either is somebody else now, it is another flow.
 #[inline(never)]
 fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut Flow) -> Stage<()> {
+    let (old_from, old_to) = (sent_by(flow, way), sent_by(flow, way.reverse()));
     packet.to = origin::locate::<F>(packet.destination())?;
+    // What came by the node's stack goes back by it: `host_out` says so of sources that the cluster does not know.
+    if packet.to.node == Node::OUTSIDE && old_to.node == Node::SELF && old_to.incarnation == 0 {
+        packet.to = old_to;
+    }
     H::admit(packet)?;
     let renewed = fresh(packet, way)?;
     let replaced =
         |old: Side, new: &Side| old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0);
     if reopens(packet, flow)
-        || replaced(sent_by(flow, way), &packet.from)
-        || replaced(sent_by(flow, way.reverse()), &packet.to)
+        || replaced(old_from, &packet.from)
+        || replaced(old_to, &packet.to)
     {
         *flow = renewed;
         return Ok(());

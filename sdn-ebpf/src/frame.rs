@@ -51,6 +51,9 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
+/// EtherType of a VLAN tag (IEEE 802.1Q).
+const VLAN: Be16 = Be16::new(0x8100);
+
 /// `PACKET_HOST` (include/uapi/linux/if_packet.h): for this machine.
 const PACKET_HOST: u32 = 0;
 
@@ -67,9 +70,13 @@ impl Skb {
         self.0
     }
 
-    /// EtherType, as the kernel knows it.
+    /// EtherType, as the kernel knows it. For a frame with a VLAN tag, which the kernel keeps apart, that of the tag.
     #[inline(always)]
     pub fn ethertype(self) -> Be16 {
+        // SAFETY: as below.
+        if unsafe { (*self.0).vlan_present } != 0 {
+            return VLAN;
+        }
         // SAFETY: the context is valid while the program runs; the verifier checks each access. So in the methods below.
         Be16(unsafe { (*self.0).protocol } as u16)
     }

@@ -1,7 +1,7 @@
 //! `host_out`: what the node itself sends to the cluster network, at the egress of the VXLAN device.
 
 use aya_ebpf::bindings::TC_ACT_OK;
-use sdn_common::{Hook, Node, Reason, wire};
+use sdn_common::{Hook, Identity, Node, Reason, Side, wire};
 
 use crate::{
     conntrack::{self, Admit},
@@ -45,7 +45,7 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     packet.forwarded = skb.ingress_ifindex() != 0;
     origin::reach(packet)?;
     fragment::follow(packet)?;
-    packet.from = origin::locate::<F>(packet.source()).map_err(|_| End::drop(Reason::ForeignSource))?;
+    packet.from = sender(packet)?;
     if packet.is_icmp_error() {
         related::track(skb, packet)?;
     } else {
@@ -54,6 +54,16 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     }
     packet.peer = packet.to.identity;
     send(skb, packet)
+}
+
+/// Who sends: whatever the source, the answer has to go back to the node's stack.
+#[inline(always)]
+fn sender<F: Family>(packet: &Packet<F>) -> Stage<Side> {
+    match origin::locate::<F>(packet.source()) {
+        Ok(side) if side.node == Node::OUTSIDE => Ok(Side { node: Node::SELF, ..side }),
+        Ok(side) if route::is_host(&side) => Ok(side),
+        _ => Err(End::drop(Reason::ForeignSource)),
+    }
 }
 
 /// The node may open a flow to any pod. To another node's pod only from its own addresses, because nothing else is believed
@@ -66,7 +76,7 @@ impl<F: Family> Admit<F> for HostOut {
         match packet.to.node {
             Node::SELF if !route::is_host(&packet.to) => Ok(()),
             Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
-            _ if route::is_host(&packet.from) && !packet.forwarded => Ok(()),
+            _ if packet.from.identity == Identity::HOST && !packet.forwarded => Ok(()),
             _ => Err(End::drop(Reason::ForeignSource)),
         }
     }
