@@ -7,10 +7,11 @@ mod libtest;
 mod programs;
 mod suite;
 
+use std::env;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::build::{Profile, Workspace};
@@ -23,6 +24,8 @@ use suite::{Conditions, Outcome, Suite};
 const LONG: &str = "CULVERT_TEST_LONG";
 /// Read by tests that sample: the same seed gives the same samples.
 const SEED: &str = "CULVERT_TEST_SEED";
+/// The same for property tests.
+const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 /// Where the lab finds sdn-agent, sdnctl and sdn-cni.
 const BINARIES: &str = "CULVERT_BIN_DIR";
 
@@ -44,8 +47,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let suites = suite::suites(&messages, &workspace);
 
     let privilege = Privilege::find("to make network namespaces and to load eBPF programs")?;
-    let seed = std::env::var(SEED).unwrap_or_else(|_| fresh_seed().to_string());
-    let mut variables = vec![(SEED, seed.clone()), (BINARIES, binaries.directory().display().to_string())];
+    let seed = seed()?;
+    let mut variables = vec![
+        (SEED, seed.to_string()),
+        (PROPTEST_SEED, seed.to_string()),
+        (BINARIES, binaries.directory().display().to_string()),
+    ];
     if arguments.long {
         variables.push((LONG, "1".into()));
     }
@@ -116,7 +123,11 @@ fn conclude(outcomes: &[Outcome], arguments: &Arguments) -> Result<ExitCode> {
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn fresh_seed() -> u64 {
-    // Any number that differs between runs does; nanoseconds within the second are enough to sample by.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))
+/// The caller's, to repeat a run, or a fresh one.
+fn seed() -> Result<u64> {
+    match env::var(SEED) {
+        Ok(text) => text.parse().with_context(|| format!("{SEED}={text} is not a number")),
+        // Any number that differs between runs does; nanoseconds within the second are enough to sample by.
+        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()))),
+    }
 }
