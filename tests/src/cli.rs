@@ -1,5 +1,6 @@
 //! The command line of `sdn-lab`.
 
+mod demo;
 mod down;
 mod exec;
 mod interrupts;
@@ -38,6 +39,9 @@ enum Action {
     Status(StatusArgs),
     /// Take a lab down, also one whose owner has died
     Down(DownArgs),
+    /// Bring the example application up, ask everything from everywhere, show what came of it, and take it down
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
     /// Print completions for a shell
     #[command(after_help = "Example: sdn-lab completions bash > /etc/bash_completion.d/sdn-lab")]
     Completions {
@@ -100,6 +104,18 @@ struct UpArgs {
     /// This is the process in the background.
     #[arg(long, hide = true, conflicts_with = "detach")]
     in_background: bool,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The lab's name
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    name: String,
+    /// Leave the lab up afterwards, until Ctrl-C, and say what can be tried
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +184,14 @@ Examples:
 
 Each declared container port answers who it is: TCP ports with HTTP/1.1 and HTTP/2 (prior knowledge), UDP ports with a datagram.";
 
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  sdn-lab demo
+  sdn-lab demo --ipv6
+  sdn-lab demo -f kubernetes-manifests.yaml --nodes 3 --keep
+
+Exit codes: 0 every path is as expected, 1 one is not.";
+
 const EXEC_EXAMPLES: &str = "\
 Examples:
   sdn-lab exec shop/web-1 -- ip address
@@ -187,6 +211,7 @@ impl Command {
             Action::Exec(arguments) => exec::run(&arguments),
             Action::Status(arguments) => status::run(&arguments),
             Action::Down(arguments) => down::run(&arguments),
+            Action::Demo(arguments) => demo::run(&arguments),
             Action::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "sdn-lab", &mut std::io::stdout());
                 Ok(0)

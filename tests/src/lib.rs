@@ -20,6 +20,7 @@ pub mod agent;
 mod builder;
 mod cgroup;
 pub mod cli;
+mod demo;
 pub mod events;
 pub mod family;
 mod kubelet;
@@ -37,6 +38,7 @@ pub mod sandbox;
 pub mod standin;
 pub mod state;
 pub mod stream;
+pub mod survey;
 mod table;
 pub mod underlay;
 

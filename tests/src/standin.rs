@@ -7,6 +7,7 @@ mod http;
 mod udp;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -74,6 +75,16 @@ pub struct StandIn {
 struct Ends {
     client: SocketAddr,
     server: SocketAddr,
+}
+
+// === impl Identity ===
+
+impl fmt::Display for Identity {
+    /// `namespace/name`, or a host's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, pod, .. } = self;
+        if namespace.is_empty() { f.write_str(pod) } else { write!(f, "{namespace}/{pod}") }
+    }
 }
 
 // === impl StandIn ===
