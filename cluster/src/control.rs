@@ -1,7 +1,7 @@
 //! What a control plane would do, as pure functions: objects in, objects out.
 //!
-//! [`derive`] is the whole of it, in order: nodes get host subnets, workloads become pods, pods get nodes, namespaces that only pods
-//! name are made. The same objects give the same result every time, names and UIDs included.
+//! [`derive`] is the whole of it, in order: nodes get host subnets, workloads become pods, pods get nodes, namespaces
+//! that only pods name are made. The same objects give the same result every time, names and UIDs included.
 
 mod addresses;
 mod place;
@@ -66,8 +66,8 @@ struct Input {
     workloads: Vec<Arc<Workload>>,
 }
 
-/// Makes of the objects of some manifests what a control plane would make of them. `nodes` are used when there are none among the
-/// objects.
+/// Makes of the objects of some manifests what a control plane would make of them. `nodes` are used when there are none
+/// among the objects.
 pub fn derive(
     objects: impl IntoIterator<Item = Object>,
     nodes: Vec<Node>,
@@ -88,8 +88,8 @@ pub fn nodes(count: usize) -> Vec<Node> {
     (1..=count).map(|n| Node { name: format!("node-{n}").into(), ..Node::default() }).collect()
 }
 
-/// A UID like those of the API, made from what the object is called and from `salt`, which tells those apart that bore one name at
-/// different times: the same one every time.
+/// A UID like those of the API, made from what the object is called and from `salt`, which tells those apart that bore
+/// one name at different times: the same one every time.
 pub fn uid(object: &ObjectKey, salt: &str) -> Arc<str> {
     let text = format!("{object}#{salt}");
     let (high, low) = (meta::fnv1a(text.as_bytes()), meta::fnv1a(format!("{text}#").as_bytes()));

@@ -32,7 +32,8 @@ pub enum Error {
     },
     /// No host subnet is left for a node.
     #[error(
-        "no host subnet left for node {node}: all {subnets} /{host_prefix} of cluster network {network} are taken; widen it or use smaller host subnets"
+        "no host subnet left for node {node}: all {subnets} /{host_prefix} of cluster network {network} are taken; \
+         widen it or use smaller host subnets"
     )]
     SubnetsExhausted {
         /// The node.

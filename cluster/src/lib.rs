@@ -1,8 +1,9 @@
 //! What the cluster looks like.
 //!
-//! Objects are read once at the door ([`source`]), as types of our own ([`model`]); one task owns them ([`store`]); everybody else
-//! reads immutable snapshots ([`snapshot`]). [`control`] is what a control plane would do, as pure functions: workloads become
-//! pods, pods get nodes, nodes get host subnets. [`network`] has the address ranges that all of it is made of.
+//! Objects are read once at the door ([`source`]), as types of our own ([`model`]); one task owns them ([`store`]);
+//! everybody else reads immutable snapshots ([`snapshot`]). [`control`] is what a control plane would do, as pure
+//! functions: workloads become pods, pods get nodes, nodes get host subnets. [`network`] has the address ranges that
+//! all of it is made of.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), sdn_cluster::Error> {

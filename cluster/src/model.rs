@@ -1,5 +1,5 @@
-//! Kubernetes objects as Culvert needs them: the fields we use, checked while they are read. Whoever holds one of these types
-//! holds valid names, addresses and ports.
+//! Kubernetes objects as Culvert needs them: the fields we use, checked while they are read. Whoever holds one of these
+//! types holds valid names, addresses and ports.
 
 pub mod meta;
 mod namespace;

@@ -9,7 +9,8 @@ use std::{
     str::FromStr,
 };
 
-/// A range that nodes get their host subnets from, like `10.128.0.0/14,23`: every node has a /23 of it. Checked when it is made.
+/// A range that nodes get their host subnets from, like `10.128.0.0/14,23`: every node has a /23 of it. Checked when it
+/// is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClusterNetwork {
@@ -17,7 +18,8 @@ pub struct ClusterNetwork {
     host_prefix: u8,
 }
 
-/// The cluster networks of a cluster, at least one, checked against each other and against what must stay apart from them.
+/// The cluster networks of a cluster, checked against each other and against what must stay apart from them. There may
+/// be none where nodes bring their host subnets and nobody assigns any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterNetworks(Vec<ClusterNetwork>);
 
@@ -42,7 +44,8 @@ pub const DEFAULT_SERVICES: [IpNet; 2] = [
 const DEFAULT_HOST_PREFIX_V4: u8 = 23;
 const DEFAULT_HOST_PREFIX_V6: u8 = 64;
 
-/// The longest host prefixes: a /29 has 5 addresses for pods, when network, node and broadcast are taken; a /30 would have one.
+/// The longest host prefixes: a /29 has 5 addresses for pods, when network, node and broadcast are taken; a /30 would
+/// have one.
 const MAX_HOST_PREFIX_V4: u8 = 29;
 const MAX_HOST_PREFIX_V6: u8 = 120;
 
@@ -157,12 +160,9 @@ impl fmt::Display for ClusterNetwork {
 // === impl ClusterNetworks ===
 
 impl ClusterNetworks {
-    /// `networks`, which must overlap neither each other nor any of `apart` (each with what it is for, like "service network").
+    /// `networks`, which must overlap neither each other nor any of `apart` (each with what it is for, like "service
+    /// network").
     pub fn new(networks: Vec<ClusterNetwork>, apart: &[(&str, IpNet)]) -> Result<Self, Error> {
-        if networks.is_empty() {
-            let reason = "at least one is needed".to_owned();
-            return Err(Error::ClusterNetwork { given: String::new(), reason });
-        }
         for (index, one) in networks.iter().enumerate() {
             if let Some(other) = networks[..index].iter().find(|other| overlap(one.cidr, other.cidr)) {
                 let (one, other) = (format!("cluster network {}", one.cidr), format!("cluster network {}", other.cidr));
@@ -174,7 +174,8 @@ impl ClusterNetworks {
         Ok(networks)
     }
 
-    /// Checks that none overlaps any of `ranges`, each with what it is for: like the uplink's addresses, which are known later.
+    /// Checks that none overlaps any of `ranges`, each with what it is for: like the uplink's addresses, which are
+    /// known later.
     pub fn check_apart(&self, ranges: &[(&str, IpNet)]) -> Result<(), Error> {
         for network in &self.0 {
             if let Some((what, range)) = ranges.iter().find(|(_, range)| overlap(*range, network.cidr)) {
@@ -190,6 +191,11 @@ impl ClusterNetworks {
     /// The networks in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &ClusterNetwork> {
         self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether an address is a pod's or a node's in one of them.
@@ -269,7 +275,7 @@ mod tests {
             (&["10.130.0.0/16,24", "10.128.0.0/14,23"], &[], Some("overlaps cluster network 10.130.0.0/16")),
             (&["172.16.0.0/12,23"], &services, Some("overlaps service network 172.30.0.0/16")),
             (&["10.128.0.0/14,23"], &uplink, Some("overlaps the uplink's address 10.131.255.255/32")),
-            (&[], &[], Some("at least one")),
+            (&[], &services, None),
         ];
         for (networks, apart, expected) in rows {
             let parsed = networks.iter().map(|text| text.parse().expect(text)).collect();

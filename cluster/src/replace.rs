@@ -18,8 +18,8 @@ pub(crate) enum Durability {
     Durable,
 }
 
-/// Puts a file with these contents in the place of whatever is at `path`, by renaming. The temporary file is hidden, which readers
-/// of manifests pass over.
+/// Puts a file with these contents in the place of whatever is at `path`, by renaming. The temporary file is hidden,
+/// which readers of manifests pass over.
 pub(crate) fn replace_file(path: &Path, contents: &[u8], mode: u32, durability: Durability) -> Result<(), Error> {
     let result = write(path, contents, mode, durability);
     result.map_err(|source| Error::Write { path: path.to_owned(), source })

@@ -19,8 +19,8 @@ pub struct Snapshot {
     pub pods: OrdMap<PodKey, Arc<Pod>>,
     /// Grows with every change of the collections.
     pub generation: u64,
-    /// The source was read to its end once, so that what is absent here is absent in the cluster. Before that nothing may be
-    /// removed because it is missing here.
+    /// The source was read to its end once, so that what is absent here is absent in the cluster. Before that nothing
+    /// may be removed because it is missing here.
     pub synced: bool,
 }
 
@@ -62,8 +62,8 @@ impl Snapshot {
     }
 }
 
-/// What changed from `older` to `newer`, in the order of keys. Parts that both share are skipped, so that the cost grows with the
-/// number of changes; an equal value under another pointer is not a change.
+/// What changed from `older` to `newer`, in the order of keys. Parts that both share are skipped, so that the cost
+/// grows with the number of changes; an equal value under another pointer is not a change.
 pub fn changes<'a, K: Ord + fmt::Debug, V: PartialEq>(
     older: &'a OrdMap<K, V>,
     newer: &'a OrdMap<K, V>,

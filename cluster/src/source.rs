@@ -7,7 +7,8 @@ use std::{fmt, future::Future, path::PathBuf, sync::Arc};
 
 /// Something that objects come from.
 pub trait Source: Send + 'static {
-    /// Waits for the next change; `None` when there will be none any more. The store asks again only after it applied the last one.
+    /// Waits for the next change; `None` when there will be none any more. The store asks again only after it applied
+    /// the last one.
     fn next(&mut self) -> impl Future<Output = Option<Update>> + Send;
 }
 
@@ -38,7 +39,8 @@ pub enum ObjectChange {
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
-    /// The line, counted from 1: the field's where it is known, else the document's first; 0 when the file as a whole is meant.
+    /// The line, counted from 1: the field's where it is known, else the document's first; 0 when the file as a whole
+    /// is meant.
     pub line: usize,
     /// The field's path; empty when the document as a whole is meant.
     pub field: String,

@@ -8,8 +8,8 @@ use crate::{
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 
-/// A handle to the store's task: what it publishes. The task ends when the last clone of all three receivers is dropped, and when
-/// the source ends.
+/// A handle to the store's task: what it publishes. The task ends when the last clone of all three receivers is
+/// dropped, and when the source ends.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     /// The cluster; a new one after every change.
@@ -25,8 +25,8 @@ pub fn spawn(source: impl Source) -> Cluster {
     spawn_from(source, Snapshot::default())
 }
 
-/// Starts a task like [`spawn`], from a last known state: `last` is published at once (not synced), and what the source turns out
-/// not to have any more goes with its first complete read.
+/// Starts a task like [`spawn`], from a last known state: `last` is published at once (not synced), and what the source
+/// turns out not to have any more goes with its first complete read.
 pub fn spawn_from(source: impl Source, last: Snapshot) -> Cluster {
     let last = Snapshot { synced: false, ..last };
     let store = Store {
@@ -63,7 +63,8 @@ impl Cluster {
         self.snapshots.borrow().clone()
     }
 
-    /// Waits until the source was read to its end once, and returns what it has. `None` when the source ended before that.
+    /// Waits until the source was read to its end once, and returns what it has. `None` when the source ended before
+    /// that.
     pub async fn synced(&mut self) -> Option<Snapshot> {
         self.snapshots.wait_for(|snapshot| snapshot.synced).await.ok().map(|snapshot| snapshot.clone())
     }
@@ -90,7 +91,8 @@ impl Store {
         self.unused.closed().await;
     }
 
-    /// Applies an update and publishes what it changed: the snapshot last, so that who waits for it finds the problems too.
+    /// Applies an update and publishes what it changed: the snapshot last, so that who waits for it finds the problems
+    /// too.
     fn apply(&mut self, update: Update) {
         if let Some(problems) = update.problems {
             self.problems.send_replace(problems);

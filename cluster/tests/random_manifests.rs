@@ -1,5 +1,5 @@
-//! Good and bad manifests mixed at random: nothing panics, every good object is applied beside the bad ones, and there is exactly
-//! one problem for each bad one.
+//! Good and bad manifests mixed at random: nothing panics, every good object is applied beside the bad ones, and there
+//! is exactly one problem for each bad one.
 
 use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use sdn_cluster::{

@@ -11,9 +11,9 @@ use std::{
     sync::Arc,
 };
 
-/// Gives addresses from their nodes' host subnets to those placed pods which have none, for use without agents (who else hand out
-/// the addresses), the lowest free ones in the order of the pods. Pods in the host network get their node's. Pods that have ended
-/// have none.
+/// Gives addresses from their nodes' host subnets to those placed pods which have none, for use without agents (who
+/// else hand out the addresses), the lowest free ones in the order of the pods. Pods in the host network get their
+/// node's. Pods that have ended have none.
 pub fn assign_addresses(pods: &mut [Arc<Pod>], nodes: &[Arc<Node>]) -> Result<(), Error> {
     let mut used: HashMap<IpAddr, usize> = HashMap::new();
     for (index, pod) in pods.iter().enumerate().filter(|(_, pod)| !pod.host_network && !pod.ended()) {
@@ -40,8 +40,8 @@ pub fn assign_addresses(pods: &mut [Arc<Pod>], nodes: &[Arc<Node>]) -> Result<()
     Ok(())
 }
 
-/// The host parts that no pod may have, in a host subnet: the network address, the node's own (the first host), and in IPv4
-/// the broadcast address.
+/// The host parts that no pod may have, in a host subnet: the network address, the node's own (the first host), and in
+/// IPv4 the broadcast address.
 pub fn reserved_hosts(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
     let broadcast = matches!(subnet, IpNet::V4(_)).then(|| subnet.broadcast());
     let node = match subnet {
@@ -77,7 +77,8 @@ fn host_v6(subnet: Ipv6Net, host: u128) -> Option<Ipv6Addr> {
     subnet.contains(&address).then_some(address)
 }
 
-/// The first address of each family, in their order: what kubelet makes of a node's addresses for its host network's pods.
+/// The first address of each family, in their order: what kubelet makes of a node's addresses for its host network's
+/// pods.
 fn one_a_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let first = addresses.first();
     let other = first.and_then(|first| addresses.iter().find(|address| address.is_ipv4() != first.is_ipv4()));

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// Gives every pod a node: the one it names, else of those that match the one with the fewest pods of the same workload, then with
-/// the fewest pods, then the first. A pod for which there is none stays without, with a note.
+/// Gives every pod a node: the one it names, else of those that match the one with the fewest pods of the same
+/// workload, then with the fewest pods, then the first. A pod for which there is none stays without, with a note.
 pub(super) fn place(pods: Vec<NewPod>, nodes: &[Arc<Node>], notes: &mut Vec<Note>) -> Result<Vec<Pod>, Error> {
     if nodes.is_empty() && !pods.is_empty() {
         return Err(Error::NoNodes);

@@ -13,8 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory of published objects: one file an object in a folder a kind, each replaced by renaming, so that a reader never sees
-/// half of one and a change costs as much as what changed.
+/// A directory of published objects: one file an object in a folder a kind, each replaced by renaming, so that a reader
+/// never sees half of one and a change costs as much as what changed.
 ///
 /// ```text
 /// nodes/node-1.json   namespaces/shop.json   pods/shop_web-0.json

@@ -4,9 +4,9 @@ use crate::{error::Error, model::Node, network::ClusterNetwork, network::Cluster
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-/// Gives host subnets from `networks` to those nodes which have none of a family that the networks have; those that are there are
-/// kept. The lowest free one is next, so that adding a node changes no other's. Fails, changing nothing, when two nodes' subnets overlap, when one lies outside of the
-/// networks, and when they are used up.
+/// Gives host subnets from `networks` to those nodes which have none of a family that the networks have; those that are
+/// there are kept. The lowest free one is next. Fails, changing nothing, when two nodes' subnets overlap, when one lies
+/// outside of the networks (unless there are none), and when they are used up.
 pub fn assign_subnets(nodes: &mut [Arc<Node>], networks: &ClusterNetworks) -> Result<(), Error> {
     let mut taken = Taken::default();
     for node in nodes.iter() {
@@ -48,7 +48,7 @@ impl Taken {
     fn keep(&mut self, node: &Node, subnet: IpNet, networks: &ClusterNetworks) -> Result<(), Error> {
         let fault =
             |reason: String| Error::HostSubnet { node: node.name.to_string(), subnet: subnet.to_string(), reason };
-        if !networks.iter().any(|network| network.cidr().contains(&subnet)) {
+        if !networks.is_empty() && !networks.iter().any(|network| network.cidr().contains(&subnet)) {
             let all: Vec<_> = networks.iter().map(|network| network.cidr().to_string()).collect();
             return Err(fault(format!("lies outside of the cluster network ({})", all.join(", "))));
         }
@@ -63,8 +63,8 @@ impl Taken {
         self.0.insert(subnet.network(), (subnet.broadcast(), node.name.clone(), subnet));
     }
 
-    /// The node and subnet that overlaps `subnet`. Taken ones never overlap each other, so that only the last one that begins
-    /// before the end of `subnet` can reach into it.
+    /// The node and subnet that overlaps `subnet`. Taken ones never overlap each other, so that only the last one that
+    /// begins before the end of `subnet` can reach into it.
     fn overlapping(&self, subnet: IpNet) -> Option<(&Arc<str>, IpNet)> {
         let (_, (last, node, taken)) = self.0.range(..=subnet.broadcast()).next_back()?;
         let same_family = taken.addr().is_ipv4() == subnet.addr().is_ipv4();

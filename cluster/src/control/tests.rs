@@ -46,7 +46,8 @@ fn pods_per_node(derived: &Derived) -> BTreeMap<&str, usize> {
 #[test]
 fn workloads_become_pods() {
     // kind, fields, what the names look like (# for five letters or digits, @ for nine), labels that are added
-    let rows: &[(&str, &str, &[&str], &[(&str, &str)])] = &[
+    type Row<'a> = (&'a str, &'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+    let rows: &[Row] = &[
         ("Deployment", "replicas: 2, ", &["web-@-#", "web-@-#"], &[]),
         ("ReplicaSet", "replicas: 2, ", &["web-#", "web-#"], &[]),
         ("ReplicationController", "replicas: 1, ", &["web-#"], &[]),
@@ -312,6 +313,8 @@ fn nodes_get_host_subnets() {
             &[&["fd01::/64"], &["10.128.0.0/23"]],
             Ok(&[&["10.128.2.0/23", "fd01::/64"], &["10.128.0.0/23", "fd01:0:0:1::/64"]]),
         ),
+        // without networks what is there stays, and nothing is given
+        (&[], &[&["10.244.0.0/24"], &[]], Ok(&[&["10.244.0.0/24"], &[]])),
         // one network after the other
         (
             &["10.0.0.0/24,25", "10.0.8.0/24,25"],

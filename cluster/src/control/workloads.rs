@@ -13,8 +13,8 @@ use std::{
 /// What Kubernetes cuts names to before it adds five characters: 63, a label of DNS, less those.
 const MAX_BASE: usize = 58;
 
-/// Makes the pods of all workloads, beside those that stand for themselves. What a workload of the input controls is not taken a
-/// second time: it is made from the workload.
+/// Makes the pods of all workloads, beside those that stand for themselves. What a workload of the input controls is
+/// not taken a second time: it is made from the workload.
 pub(super) fn expand(
     workloads: &[Arc<Workload>],
     pods: &[(Arc<Pod>, Scheduling)],

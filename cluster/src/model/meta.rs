@@ -98,8 +98,8 @@ impl Kind {
         }
     }
 
-    /// The kind that an object's `apiVersion` and `kind` name, if we model it. All versions of a group are taken: the fields we
-    /// read have never changed between them.
+    /// The kind that an object's `apiVersion` and `kind` name, if we model it. All versions of a group are taken: the
+    /// fields we read have never changed between them.
     pub fn of(api_version: &str, kind: &str) -> Option<Self> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         Self::ALL.into_iter().find(|known| known.as_str() == kind && known.groups().contains(&group))
@@ -124,8 +124,8 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// Five characters made from `seed`, as Kubernetes ends generated names: the same ones every time. Its alphabet has no vowels, so
-/// that no words come out.
+/// Five characters made from `seed`, as Kubernetes ends generated names: the same ones every time. Its alphabet has no
+/// vowels, so that no words come out.
 pub(crate) fn suffix(seed: &str) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hash = fnv1a(seed.as_bytes());
@@ -138,8 +138,8 @@ pub(crate) fn suffix(seed: &str) -> String {
         .collect()
 }
 
-/// FNV-1a of 64 bits, finished as in SplitMix64 so that similar seeds end differently: stable across versions and machines, which
-/// the standard library's hasher does not promise.
+/// FNV-1a of 64 bits, finished as in SplitMix64 so that similar seeds end differently: stable across versions and
+/// machines, which the standard library's hasher does not promise.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let hash = bytes
         .iter()

@@ -20,11 +20,11 @@ pub struct Node {
     pub labels: Labels,
     /// The label topology.kubernetes.io/zone.
     pub zone: Option<Arc<str>>,
-    /// The node's own addresses on the underlay: status.addresses of type InternalIP in their order, then those of type ExternalIP.
-    /// Host names are ignored.
+    /// The node's own addresses on the underlay: status.addresses of type InternalIP in their order, then those of type
+    /// ExternalIP. Host names are ignored.
     pub addresses: Vec<IpAddr>,
-    /// The host subnets its pods get their addresses from: spec.podCIDRs, else spec.podCIDR. At most one of each family, never with
-    /// host bits set.
+    /// The host subnets its pods get their addresses from: spec.podCIDRs, else spec.podCIDR. At most one of each
+    /// family, never with host bits set.
     pub subnets: Vec<IpNet>,
     /// spec.unschedulable: no new pods but those of DaemonSets.
     pub unschedulable: bool,

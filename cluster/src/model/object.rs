@@ -20,7 +20,8 @@ pub enum Object {
 /// Why an object was rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// The line it was found in, counted from 1 at the object's first; `None` when the fault has no place of its own (a field that is missing).
+    /// The line it was found in, counted from 1 at the object's first; `None` when the fault has no place of its own (a
+    /// field that is missing).
     pub line: Option<usize>,
     /// The path of the field, like `spec.containers[0].ports[1].containerPort`; empty for the object as a whole.
     pub field: String,
@@ -29,8 +30,8 @@ pub struct FieldError {
 }
 
 impl Object {
-    /// Reads the object of the kind `kind` that `json` is. Unknown fields are ignored, as the API does; what is known must fit. An
-    /// object that has only a generateName gets a name made from `seed`.
+    /// Reads the object of the kind `kind` that `json` is. Unknown fields are ignored, as the API does; what is known
+    /// must fit. An object that has only a generateName gets a name made from `seed`.
     pub fn parse(kind: Kind, json: &str, seed: &str) -> Result<Self, FieldError> {
         match kind {
             Kind::Node => Node::parse(json, seed).map(|node| Self::Node(node.into())),

@@ -1,5 +1,5 @@
-//! The partial shapes of Kubernetes objects as they are written. Every check that concerns one field is made while that field is
-//! read, so that the error has its line and path.
+//! The partial shapes of Kubernetes objects as they are written. Every check that concerns one field is made while that
+//! field is read, so that the error has its line and path.
 
 mod text;
 
@@ -208,8 +208,8 @@ impl<N> Meta<N> {
 }
 
 impl<N: AsRef<Arc<str>>> Meta<N> {
-    /// The object's name. One that only has a generateName gets the same name every time, made from `seed`: nobody is there to
-    /// make one up.
+    /// The object's name. One that only has a generateName gets the same name every time, made from `seed`: nobody is
+    /// there to make one up.
     pub fn name(&self, seed: &str) -> Result<Arc<str>, FieldError> {
         match (&self.name, &self.generate_name) {
             (Some(name), _) => Ok(name.as_ref().clone()),

@@ -20,7 +20,8 @@ pub struct Workload {
     pub name: Arc<str>,
     /// metadata.uid; empty when the object carries none.
     pub uid: Arc<str>,
-    /// How many pods it wants: spec.replicas, for a Job min(parallelism, completions). A DaemonSet has one a node instead.
+    /// How many pods it wants: spec.replicas, for a Job min(parallelism, completions). A DaemonSet has one a node
+    /// instead.
     pub replicas: u32,
     /// The number of a StatefulSet's first pod (spec.ordinals.start).
     pub first_ordinal: u32,

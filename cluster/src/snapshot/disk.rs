@@ -1,5 +1,5 @@
-//! A snapshot on disk, for an agent that starts while its source is away: a Kubernetes list of its nodes, namespaces and pods.
-//! Nothing else is in a snapshot's file; Secrets never are.
+//! A snapshot on disk, for an agent that starts while its source is away: a Kubernetes list of its nodes, namespaces
+//! and pods. Nothing else is in a snapshot's file; Secrets never are.
 
 use super::Snapshot;
 use crate::{
@@ -51,7 +51,8 @@ impl Snapshot {
         replace_file(path, list.to_string().as_bytes(), 0o600, Durability::Durable)
     }
 
-    /// Reads what [`Snapshot::save`] wrote. Never synced: the cluster has moved on since. `None` when there is no such file.
+    /// Reads what [`Snapshot::save`] wrote. Never synced: the cluster has moved on since. `None` when there is no such
+    /// file.
     pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         let fault = |reason: String| Error::SavedSnapshot { path: path.to_owned(), reason };
         let text = match fs::read_to_string(path) {
@@ -87,8 +88,8 @@ impl Snapshot {
     }
 }
 
-/// Saves every synced snapshot to `path`, at most one in `pause`, until the store ends. It keeps the store's task alive as any
-/// receiver does: whoever started it ends it.
+/// Saves every synced snapshot to `path`, at most one in `pause`, until the store ends. It keeps the store's task alive
+/// as any receiver does: whoever started it ends it.
 pub async fn keep_saved(mut snapshots: watch::Receiver<Snapshot>, path: PathBuf, pause: Duration) {
     let mut saved = None;
     loop {

@@ -1,11 +1,11 @@
 //! A file or a directory of manifests (YAML or JSON), watched for changes.
 //!
-//! A directory is read with what is below it: files named `*.yaml`, `*.yml` and `*.json`, in the order of their paths, hidden ones
-//! left out. A file may have several documents, and lists of objects.
+//! A directory is read with what is below it: files named `*.yaml`, `*.yml` and `*.json`, in the order of their paths,
+//! hidden ones left out. A file may have several documents, and lists of objects.
 //!
 //! - An object that is wrong rejects only itself, and is a [`Problem`] as long as it is there.
-//! - An object whose document turns bad stays as it last was. So does everything when a file, or all of it, cannot be read: the
-//!   network of running pods must outlive a slip in an editor. Only what is taken away is gone.
+//! - An object whose document turns bad stays as it last was. So does everything when a file, or all of it, cannot be
+//!   read: the network of running pods must outlive a slip in an editor. Only what is taken away is gone.
 //! - Of two objects with one name the first counts, in the order of paths and lines.
 //! - Kinds that are not wanted or not known are listed once.
 
@@ -32,8 +32,8 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use watch::{Dirty, Events};
 
-/// Where the kernel tells what changes, everything is looked at once in so many polls all the same: file systems that are shared
-/// with another kernel do not tell.
+/// Where the kernel tells what changes, everything is looked at once in so many polls all the same: file systems that
+/// are shared with another kernel do not tell.
 const POLLS_WHEN_TOLD: u32 = 60;
 
 /// Changes that go on without a pause make an update after so many debounces at the latest.
@@ -96,7 +96,7 @@ pub async fn open(path: impl Into<PathBuf>, options: Options) -> Result<Manifest
     }
     let (watches, events) = if options.inotify {
         watch::start()
-            .inspect_err(|error| tracing::warn!(%error, "the kernel does not tell when manifests change: looking at them now and then"))
+            .inspect_err(|error| tracing::warn!(%error, "no inotify: looking at the manifests now and then"))
             .ok()
             .unzip()
     } else {
@@ -201,7 +201,8 @@ impl Manifests {
         match events.next().await {
             Ok(events) => reader.watches.as_ref()?.judge(events),
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "the kernel no longer tells when manifests change: looking at them now and then");
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "inotify failed: looking at the manifests now and then");
                 self.events = None;
                 if let Some(reader) = &mut self.reader {
                     reader.watches = None;

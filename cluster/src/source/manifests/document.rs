@@ -1,12 +1,13 @@
-//! A file's bytes into its documents, each as JSON. Documents are told apart before they are parsed, so that one that is broken
-//! takes no other with it.
+//! A file's bytes into its documents, each as JSON. Documents are told apart before they are parsed, so that one that
+//! is broken takes no other with it.
 
 use super::yaml;
 use crate::model;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// What is looked at behind broken JSON documents, in bytes over all of them: each may make us read to the end of the file.
+/// What is looked at behind broken JSON documents, in bytes over all of them: each may make us read to the end of the
+/// file.
 const MAX_JSON_EFFORT: usize = 1 << 30;
 
 /// How a file is written.
@@ -61,7 +62,8 @@ struct Chunk<'a> {
     bytes: &'a [u8],
 }
 
-/// Splits at the lines that begin or end a document. YAML allows `---` and `...` at the beginning of a line nowhere else.
+/// Splits at the lines that begin or end a document. YAML allows `---` and `...` at the beginning of a line nowhere
+/// else.
 fn chunks(bytes: &[u8]) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut begin, mut begin_line, mut offset) = (0, 1, 0);

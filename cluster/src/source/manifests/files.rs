@@ -42,7 +42,8 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// Lists `root` (a file or a directory), telling `watch` every place before it is read, so that no change falls between.
+/// Lists `root` (a file or a directory), telling `watch` every place before it is read, so that no change falls
+/// between.
 pub(super) fn list(root: &Path, watch: &mut dyn FnMut(Place)) -> io::Result<Listing> {
     // The root may be replaced, and so may symbolic links on the way to it.
     for path in root.ancestors().filter(|path| *path == root || is_link(path)) {
@@ -64,7 +65,8 @@ pub(super) fn is_manifest(path: &Path) -> bool {
     !is_hidden(path) && path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|ours| end == *ours))
 }
 
-/// Whether a path's last part begins with a dot: editors' and our own temporary files do, and the innards of mounted ConfigMaps.
+/// Whether a path's last part begins with a dot: editors' and our own temporary files do, and the innards of mounted
+/// ConfigMaps.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
@@ -109,7 +111,8 @@ fn directory(
                 listing.files.insert(path, Stamp::of(&metadata));
             }
             Ok(_) => {}
-            // Gone since it was listed, or a link to nowhere: the first needs no word, the second gets one if it is ours.
+            // Gone since it was listed, or a link to nowhere: the first needs no word, the second gets one if it is
+            // ours.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if is_manifest(&path) && fs::symlink_metadata(&path).is_ok() {
                     listing.faults.push((path, "a symbolic link to nowhere".to_owned()));
@@ -172,8 +175,8 @@ impl Stamp {
         }
     }
 
-    /// Whether the file was changed so recently that it could change again without its stamp showing it: file systems stamp with
-    /// the clock's tick, 1 to 10 ms.
+    /// Whether the file was changed so recently that it could change again without its stamp showing it: file systems
+    /// stamp with the clock's tick, 1 to 10 ms.
     pub fn is_fresh(&self) -> bool {
         let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return true };
         let changed = Duration::new(self.changed.0.max(0) as u64, self.changed.1.max(0) as u32);

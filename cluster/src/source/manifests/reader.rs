@@ -19,7 +19,8 @@ use std::{
     time::Duration,
 };
 
-/// While files vanish between being listed and being read, somebody is replacing them: a moment later there is a whole again.
+/// While files vanish between being listed and being read, somebody is replacing them: a moment later there is a whole
+/// again.
 const REPLACING: Duration = Duration::from_millis(20);
 const MAX_RETRIES: u32 = 25;
 
@@ -130,7 +131,8 @@ impl Reader {
         }
     }
 
-    /// Reads a file that was named, or forgets it when it alone is gone. When its directory is gone too, more has happened.
+    /// Reads a file that was named, or forgets it when it alone is gone. When its directory is gone too, more has
+    /// happened.
     fn read_or_forget(&mut self, path: &Path, changes: &mut Vec<ObjectChange>) -> Result<(), Vanished> {
         match self.read(path, changes) {
             Err(Vanished) if path.parent().is_some_and(Path::is_dir) => {

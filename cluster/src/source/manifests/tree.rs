@@ -36,9 +36,9 @@ struct File {
 impl Tree {
     /// Takes the new contents of a file and says what changed for the whole.
     ///
-    /// An object whose document turned bad stays as it last was, beside the problem: a slip in an editor must not take a
-    /// running pod's network away. Where it cannot be told which object a broken document was, all of the file's objects that
-    /// are not there any more stay, until the document is put right or removed.
+    /// An object whose document turned bad stays as it last was, beside the problem: a slip in an editor must not take
+    /// a running pod's network away. Where it cannot be told which object a broken document was, all of the file's
+    /// objects that are not there any more stay, until the document is put right or removed.
     pub fn put(
         &mut self,
         path: &Path,

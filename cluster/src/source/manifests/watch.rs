@@ -99,7 +99,8 @@ impl Watches {
         match self.inotify.add_watch(directory, mask) {
             Ok(descriptor) => self.places.entry(descriptor).or_default().push(place),
             Err(error) => {
-                tracing::debug!(directory = %directory.display(), %error, "cannot watch a directory, looking at it now and then instead");
+                let directory = directory.display();
+                tracing::debug!(%directory, %error, "cannot watch a directory, looking at it now and then");
                 self.incomplete = true;
             }
         }

@@ -1,8 +1,8 @@
-//! YAML into JSON, as the clients of the Kubernetes API do it, so that one strict decoder serves both. The JSON has every token on
-//! the line it had in the YAML: the line that a decoder reports is the line in the file.
+//! YAML into JSON, as the clients of the Kubernetes API do it, so that one strict decoder serves both. The JSON has
+//! every token on the line it had in the YAML: the line that a decoder reports is the line in the file.
 //!
-//! Scalars mean what they mean to those clients (go-yaml v2, YAML 1.1): `yes` and `on` are booleans, `0x10` and `010` numbers, and
-//! so a label `enabled: yes` is rejected here as the API rejects it. Keys given twice are an error.
+//! Scalars mean what they mean to those clients (go-yaml v2, YAML 1.1): `yes` and `on` are booleans, `0x10` and `010`
+//! numbers, and so a label `enabled: yes` is rejected here as the API rejects it. Keys given twice are an error.
 
 mod scalar;
 
@@ -12,8 +12,8 @@ use std::collections::{HashMap, HashSet};
 /// Deeper nesting is refused; Kubernetes objects stay below 30.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// What aliases may add to a document, in bytes. An anchor that is repeated a hundred times is someone's shorthand; one that grows
-/// beyond this is an attack.
+/// What aliases may add to a document, in bytes. An anchor that is repeated a hundred times is someone's shorthand; one
+/// that grows beyond this is an attack.
 pub(super) const MAX_ALIAS_BYTES: usize = 4 << 20;
 
 /// What merges (`<<`) may add to a document, in keys.

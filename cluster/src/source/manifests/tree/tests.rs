@@ -123,7 +123,7 @@ fn a_file_that_cannot_be_read_stays_as_it_was() {
 fn unused_kinds_are_listed_once_over_all_files() {
     let mut case = Case::default();
     let service = "{apiVersion: v1, kind: Service, metadata: {name: a}}\n".to_owned();
-    case.put("b", &[service.clone()]);
+    case.put("b", std::slice::from_ref(&service));
     case.put("a", &[node("n", "x"), service.clone(), service]);
     let unused = case.0.unused();
     let [one] = &unused[..] else { panic!("{unused:?}") };
