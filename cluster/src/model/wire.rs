@@ -24,6 +24,7 @@ pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
 pub(super) struct Meta<N> {
     pub name: Option<N>,
     pub generate_name: Option<String>,
+    #[serde(default, deserialize_with = "text::or_none")]
     pub namespace: Option<DnsLabel>,
     pub uid: Option<Arc<str>>,
     #[serde(default, deserialize_with = "or_default")]
@@ -97,6 +98,7 @@ struct Ports(Vec<Port>);
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Port {
+    #[serde(default, deserialize_with = "text::or_none")]
     name: Option<PortName>,
     container_port: NonZeroU16,
     #[serde(default, deserialize_with = "or_default")]
@@ -160,7 +162,7 @@ pub(super) struct PodStatus {
 struct RawPodStatus {
     #[serde(default, deserialize_with = "or_default")]
     phase: PodPhase,
-    #[serde(rename = "podIP", default, deserialize_with = "text::or_empty")]
+    #[serde(rename = "podIP", default, deserialize_with = "text::or_none")]
     pod_ip: Option<Address>,
     #[serde(rename = "podIPs", default, deserialize_with = "or_default")]
     pod_ips: Vec<PodIp>,

@@ -39,10 +39,12 @@ pub struct Address(pub IpAddr);
 #[serde(try_from = "String")]
 pub struct Subnet(pub IpNet);
 
-/// An absent, null or empty address is none.
-pub fn or_empty<'de, D: Deserializer<'de>>(decoder: D) -> Result<Option<Address>, D::Error> {
+/// An absent, null or empty text is none, as for the API.
+pub fn or_none<'de, D: Deserializer<'de>, T: TryFrom<String, Error = String>>(
+    decoder: D,
+) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(decoder)?.filter(|text| !text.is_empty());
-    text.map(Address::try_from).transpose().map_err(serde::de::Error::custom)
+    text.map(T::try_from).transpose().map_err(serde::de::Error::custom)
 }
 
 /// At most one of each family: an IPv4 and an IPv6.

@@ -211,7 +211,7 @@ fn header(json: &str) -> Result<Header<'_>, FieldError> {
 fn identify(kind: Kind, names: Names) -> (String, Option<ObjectKey>) {
     let Some(name) = names.name else { return (kind.to_string(), None) };
     let namespace = match (kind.is_namespaced(), names.namespace) {
-        (true, namespace) => namespace.unwrap_or_else(|| Arc::from("default")),
+        (true, namespace) => namespace.filter(|name| !name.is_empty()).unwrap_or_else(|| Arc::from("default")),
         (false, _) => Arc::from(""),
     };
     let key = ObjectKey { kind, namespace, name };

@@ -96,6 +96,9 @@ fn what_is_left_out_has_its_default() {
         panic!("not a mere pod");
     };
     assert_eq!(*pod, Pod { namespace: "default".into(), name: "a".into(), ..Pod::default() });
+    let empty = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: '', labels: null}, spec: {nodeName: '', containers: [{ports: null}]}, status: null}";
+    let Object::Pod(same, None) = object(empty) else { panic!("not a mere pod") };
+    assert_eq!(same, pod, "what is empty is as if it were left out");
     let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {hostNetwork: true, containers: [{ports: [{containerPort: 80}]}]}, status: {podIP: ''}}";
     let Object::Pod(pod, None) = object(text) else { panic!("not a mere pod") };
     assert_eq!(
