@@ -1,3 +1,16 @@
 //! The agent's doors: an admin socket for sdnctl, and a read-only TCP address for health and metrics.
+//!
+//! ```text
+//! admin.sock   GET /v1/status  /v1/pods  /v1/nodes  /v1/drops  /v1/drops/events      JSON, see [`api`]
+//! TCP          GET /healthz  /readyz  /metrics
+//! ```
 
+pub mod agent;
 pub mod api;
+pub mod client;
+mod routes;
+mod serve;
+
+pub use agent::Agent;
+pub use routes::{admin, health};
+pub use serve::{serve_tcp, serve_unix};

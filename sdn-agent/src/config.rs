@@ -7,7 +7,7 @@ mod parse;
 mod print;
 mod settings;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub use settings::{Layers, Origin, Settings};
 pub struct Config {
     /// Name of the Node object that this agent serves.
     pub node_name: String,
-    /// Files or directories of manifests that describe the cluster, watched for changes.
-    pub manifests: Vec<PathBuf>,
+    /// File or directory of manifests that describe the cluster, watched for changes. A node role needs it.
+    pub manifests: Option<PathBuf>,
     /// Networks that pod addresses come from. Never empty, disjoint from each other and from the service networks.
     pub cluster_networks: ClusterNetworks,
     /// Networks that service addresses come from.
@@ -114,6 +114,8 @@ pub struct Paths {
 pub struct CniInstall {
     /// Whether the agent installs plugin and configuration at start.
     pub install: bool,
+    /// The plugin to install; `None` is the one beside the agent's own program.
+    pub plugin: Option<PathBuf>,
     /// Directory of CNI plugin binaries.
     pub bin_dir: PathBuf,
     /// Directory of CNI network configurations.
@@ -177,9 +179,13 @@ impl Config {
         parse::config(layers, host)
     }
 
-    /// Whether `address` belongs to a cluster network.
-    pub fn in_cluster(&self, address: IpAddr) -> bool {
-        self.cluster_networks.iter().any(|network| network.cidr().contains(&address))
+    /// Where the cluster's objects come from; an error where nobody said it.
+    pub fn source(&self) -> Result<&Path, ConfigError> {
+        self.manifests.as_deref().ok_or_else(|| ConfigError::Setting {
+            name: "manifests",
+            origin: Origin::Default,
+            problem: "is needed: a file or directory of manifests".to_owned(),
+        })
     }
 }
 
@@ -245,6 +251,11 @@ impl Paths {
     /// Directory of leases.
     pub fn leases(&self) -> PathBuf {
         self.state.join("leases")
+    }
+
+    /// The last snapshot of the cluster, for a start while the source is away.
+    pub fn last_snapshot(&self) -> PathBuf {
+        self.state.join("snapshot.json")
     }
 }
 

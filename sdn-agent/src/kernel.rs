@@ -3,6 +3,5 @@
 pub mod bpf;
 pub mod capabilities;
 pub mod descriptors;
-pub mod mount;
 pub mod netlink;
 pub mod sysctl;

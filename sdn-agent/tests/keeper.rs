@@ -2,6 +2,8 @@
 //!
 //! The role is this test program itself, told to run [`role`], which answers each connection with its process id.
 
+#![expect(clippy::unwrap_used, reason = "in a test, unwrap is an assertion")]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -51,7 +53,7 @@ impl Place {
                 "--metrics-address",
                 &self.metrics.to_string(),
             ])
-            .args([Path::new("--run-dir"), &directory.join("run"), Path::new("--bpffs"), &directory.join("bpf")])
+            .args([Path::new("--run-dir"), &directory.join("run"), Path::new("--bpffs"), &directory.join("bpf/pins")])
             .arg("--role-command")
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "role", "--ignored", "--nocapture", "--test-threads=1"])

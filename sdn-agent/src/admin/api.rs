@@ -2,10 +2,14 @@
 //!
 //! Fields are only ever added: an older sdnctl ignores what it does not know, a newer one takes defaults for what is absent.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::kernel::capabilities::Held;
 
 /// One eBPF program of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +99,28 @@ pub struct DropEvent {
     pub length: u32,
 }
 
+/// What the last pass of apply left in the kernel, and what it could not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApplyStatus {
+    /// Passes made since the agent started.
+    pub passes: u64,
+    /// The generation of the snapshot that the last pass was made for.
+    pub generation: u64,
+    /// A complete snapshot has been applied.
+    pub synced: bool,
+    /// The programs have their settings and are on the VXLAN device and the uplink.
+    pub forwarding: bool,
+    /// Map entries and links written since the agent started.
+    pub writes: u64,
+    /// Time that the last pass took, from reading the change to the last write, in microseconds.
+    pub took_micros: u64,
+    /// What the kernel refused and is being asked again.
+    pub failures: Vec<String>,
+    /// Objects of the cluster that cannot be used as they are.
+    pub problems: Vec<String>,
+}
+
 /// The uplink as the agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,4 +135,180 @@ pub struct UplinkStatus {
     pub addresses: Vec<IpNet>,
     /// Whether it is up and has carrier.
     pub running: bool,
+}
+
+/// A host subnet and how full it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetStatus {
+    /// The host subnet.
+    pub subnet: IpNet,
+    /// Addresses in use.
+    pub used: u64,
+    /// Addresses that a pod could get.
+    pub free: u64,
+}
+
+/// The overlay's device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OverlayStatus {
+    /// Device name.
+    pub name: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// UDP port.
+    pub port: u16,
+    /// MTU inside the tunnel in bytes: that of pods.
+    pub mtu: u32,
+}
+
+/// What the agent knows of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterStatus {
+    /// The source was read to its end. Until then this is the last snapshot on disk.
+    pub synced: bool,
+    /// Grows with every change.
+    pub generation: u64,
+    /// Nodes.
+    pub nodes: usize,
+    /// Namespaces.
+    pub namespaces: usize,
+    /// Pods.
+    pub pods: usize,
+    /// What is wrong at the source, with file, line and field.
+    pub problems: Vec<String>,
+    /// Kinds at the source that are not used, with their number.
+    pub unused: Vec<String>,
+}
+
+/// `sdnctl status`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Seconds since the role started.
+    pub uptime_seconds: u64,
+    /// Process id of the role.
+    pub pid: u32,
+    /// Resident memory of the role and of its keeper, in bytes.
+    pub resident_bytes: Vec<u64>,
+    /// Name of the Node object that it serves.
+    pub node: String,
+    /// Stages that are waited for, and why; empty: the agent is ready.
+    pub waiting: BTreeMap<String, String>,
+    /// The node's host subnets.
+    pub subnets: Vec<SubnetStatus>,
+    /// The uplink; absent until there is one.
+    pub uplink: Option<UplinkStatus>,
+    /// Why there is no uplink at the moment, if so.
+    pub uplink_problem: Option<String>,
+    /// The overlay's device; absent until it is made.
+    pub overlay: Option<OverlayStatus>,
+    /// Source ports of masqueraded traffic; absent when it is off.
+    pub masquerade: Option<String>,
+    /// Pods of this node with a lease.
+    pub local_pods: usize,
+    /// Lease files that could not be read and were put aside.
+    pub quarantined_leases: Vec<String>,
+    /// The cluster.
+    pub cluster: ClusterStatus,
+    /// What is applied.
+    pub apply: ApplyStatus,
+    /// Capabilities that the role really holds.
+    pub capabilities: Held,
+    /// eBPF programs.
+    pub programs: Vec<ProgramStatus>,
+    /// eBPF maps.
+    pub maps: Vec<MapStatus>,
+    /// What could not be found out for this status.
+    pub unknown: Vec<String>,
+}
+
+/// A row of `sdnctl get pods`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodRow {
+    /// Namespace; empty for a container that is no Kubernetes pod.
+    pub namespace: String,
+    /// Name; the container's id where it is no Kubernetes pod.
+    pub name: String,
+    /// metadata.uid
+    pub uid: String,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// status.phase
+    pub phase: String,
+    /// Its Ready condition.
+    pub ready: bool,
+    /// It uses the node's own network.
+    pub host_network: bool,
+    /// What this node knows of it, if it is attached here.
+    pub local: Option<LocalPodRow>,
+}
+
+/// A pod that is attached to this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LocalPodRow {
+    /// The runtime's id of the container.
+    pub container_id: String,
+    /// Path of its network namespace.
+    pub netns: PathBuf,
+    /// Name of the host end of its veth.
+    pub host_interface: String,
+    /// Index of the host end.
+    pub host_ifindex: u32,
+    /// MAC of the pod's end.
+    pub mac: String,
+    /// MTU of both ends in bytes.
+    pub mtu: u32,
+    /// Which life of its addresses this is.
+    pub incarnation: u32,
+}
+
+/// A row of `sdnctl get nodes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeRow {
+    /// Name.
+    pub name: String,
+    /// metadata.uid
+    pub uid: String,
+    /// Zone.
+    pub zone: Option<String>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its host subnets.
+    pub subnets: Vec<IpNet>,
+    /// No new pods are placed on it.
+    pub unschedulable: bool,
+    /// Pods bound to it.
+    pub pods: usize,
+    /// The agent that answers serves this one.
+    pub this: bool,
+}
+
+/// An error, in the body of an answer that is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What was tried, on what, and the likely cause.
+    pub error: String,
+}
+
+/// A line of the stream of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventLine {
+    /// So many were lost, because this client reads too slowly.
+    Lost {
+        /// How many.
+        lost: u64,
+    },
+    /// One event.
+    Event(DropEvent),
 }

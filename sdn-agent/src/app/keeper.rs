@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use crate::app::logging;
 use crate::config::Config;
 use crate::keeper::{self, Address, Doors, Ended, KeeperError, RoleCommand};
+use crate::kernel::bpf::{PinDirectory, PinError};
 use crate::kernel::capabilities::{self, CapabilityError};
-use crate::kernel::mount::{self, MountError};
 
 /// Name of the socket that the CNI plugin talks to.
 pub const CNI: &str = "cni";
@@ -23,7 +23,7 @@ pub enum Error {
     Keeper(#[from] KeeperError),
     /// The bpffs.
     #[error(transparent)]
-    Mount(#[from] MountError),
+    Pins(#[from] PinError),
     /// Capabilities.
     #[error(transparent)]
     Capabilities(#[from] CapabilityError),
@@ -45,9 +45,8 @@ pub fn run(config: &Config, command: &RoleCommand) -> ExitCode {
 }
 
 fn keep(config: &Config, command: &RoleCommand) -> Result<Ended, Error> {
-    if let Some(point) = mount::mount_bpffs(&config.paths.bpffs)? {
-        tracing::warn!(path = %point.display(), "mounted a bpffs: pins last as long as this mount, so better mount it on the host");
-    }
+    // The only thing that needs CAP_SYS_ADMIN, and only where nobody has mounted a bpffs.
+    PinDirectory::prepare(&config.paths.bpffs)?;
     let doors = doors(config);
     let sockets = keeper::acquire(&doors)?;
     // From here on nothing more is needed than what the role needs, and no role can ever have more.

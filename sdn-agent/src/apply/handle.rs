@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use sdn_common::{Addr4, Addr6, Endpoint, Hook};
+use sdn_common::{Addr4, Addr6, Counter, Endpoint, Hook};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::kernel::endpoint_of;
 use super::{Applied, Command, refused};
-use crate::admin::api::{DropCount, DropEvent, MapStatus, ProgramStatus};
+use crate::admin::api::{ApplyStatus, DropCount, DropEvent, MapStatus, ProgramStatus};
 use crate::cni::{AttachError, LocalPod, PodNetwork};
 use crate::family::Family;
 use crate::kernel::bpf::{PinDirectory, ProgramReport, Programs, ReportError, TableError, report};
 use crate::observe::drops::Drops;
 use crate::observe::events::Events;
 use crate::observe::sweep::Swept;
-use crate::observe::{self, ObserveError};
+use crate::observe::{self, Counts, ObserveError, Packets};
 
 /// The dataplane's handle. Cheap to clone; when the last one is dropped the loop ends.
 #[derive(Clone, Debug)]
@@ -152,12 +152,36 @@ impl observe::Dataplane for Handle {
         self.events.subscribe()
     }
 
-    fn failures(&self) -> Vec<String> {
+    fn applied(&self) -> ApplyStatus {
         let applied = self.applied.borrow();
-        let describe = |failing: &super::Failing| {
+        let failure = |failing: &super::Failing| {
             format!("{}: {} (asked {} times)", failing.object, failing.cause, failing.attempts)
         };
-        applied.failures.iter().map(describe).collect()
+        ApplyStatus {
+            passes: applied.passes,
+            generation: applied.generation,
+            synced: applied.synced,
+            forwarding: applied.forwarding,
+            writes: applied.writes,
+            took_micros: u64::try_from(applied.took.as_micros()).unwrap_or(u64::MAX),
+            failures: applied.failures.iter().map(failure).collect(),
+            problems: applied.problems.iter().map(|problem| format!("{}: {}", problem.object, problem.cause)).collect(),
+        }
+    }
+
+    fn counts(&self) -> Result<Counts, ObserveError> {
+        let unreadable = |error: TableError| unreadable("counts", &error);
+        let packets = |count: Counter| Packets { packets: count.packets, bytes: count.bytes };
+        let swept = self.swept();
+        Ok(Counts {
+            drops: self.drops.totals().map_err(unreadable)?.into_iter().map(|(r, c)| (r.label(), packets(c))).collect(),
+            forwards: (self.drops.forwards().map_err(unreadable)?.into_iter())
+                .map(|forward| (forward.hook, forward.forward, packets(forward.count)))
+                .collect(),
+            events: self.events.seen(),
+            expired_flows: swept.expired,
+            freed_ports: swept.freed,
+        })
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn config(layers: &Layers, host: &Host) -> Result<Config, ConfigError
     let mut read = Reader { layers, effective: Vec::new() };
     let mut config = Config {
         node_name: read.one("node-name", |s| &s.node_name, host.name.as_deref().unwrap_or_default(), node_name)?,
-        manifests: read.many("manifests", |s| &s.manifests, &[], path)?,
+        manifests: read.option("manifests", |s| &s.manifests, path)?,
         service_networks: read.many(
             "service-network",
             |s| &s.service_network,
@@ -76,6 +76,7 @@ pub(super) fn config(layers: &Layers, host: &Host) -> Result<Config, ConfigError
         metrics_address: read.one("metrics-address", |s| &s.metrics_address, "127.0.0.1:9420", socket_address)?,
         cni: CniInstall {
             install: read.one("install-cni", |s| &s.install_cni, "false", boolean)?,
+            plugin: read.option("cni-plugin", |s| &s.cni_plugin, absolute_path)?,
             bin_dir: read.one("cni-bin-dir", |s| &s.cni_bin_dir, "/opt/cni/bin", absolute_path)?,
             conf_dir: read.one("cni-conf-dir", |s| &s.cni_conf_dir, "/etc/cni/net.d", absolute_path)?,
         },

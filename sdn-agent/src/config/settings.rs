@@ -18,9 +18,9 @@ pub struct Settings {
     /// Name of the Node object that this agent serves [default: the host's name]
     #[arg(long, env = "CULVERT_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<Text>,
-    /// File or directory of manifests describing the cluster, watched for changes; may be repeated
-    #[arg(long, env = "CULVERT_MANIFESTS", value_name = "PATH", value_delimiter = ':')]
-    pub manifests: Option<Vec<Text>>,
+    /// File or directory of manifests describing the cluster, watched for changes; needed by `node`
+    #[arg(long, env = "CULVERT_MANIFESTS", value_name = "PATH")]
+    pub manifests: Option<Text>,
     /// Network of pod addresses and prefix length of a node's share [default: 10.128.0.0/14,23 and fd01::/48,64]; may be repeated
     #[arg(long, env = "CULVERT_CLUSTER_NETWORK", value_name = "CIDR,PREFIX", value_delimiter = ' ')]
     pub cluster_network: Option<Vec<Text>>,
@@ -90,6 +90,9 @@ pub struct Settings {
     /// Install the CNI plugin and its configuration at start [default: false]
     #[arg(long, env = "CULVERT_INSTALL_CNI", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub install_cni: Option<Text>,
+    /// The CNI plugin to install [default: sdn-cni beside this program]
+    #[arg(long, env = "CULVERT_CNI_PLUGIN", value_name = "FILE")]
+    pub cni_plugin: Option<Text>,
     /// Directory of CNI plugins [default: /opt/cni/bin]
     #[arg(long, env = "CULVERT_CNI_BIN_DIR", value_name = "DIR")]
     pub cni_bin_dir: Option<Text>,

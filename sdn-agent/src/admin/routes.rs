@@ -1,0 +1,117 @@
+//! What is answered at which path.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Agent;
+use super::api::{ApiError, DropEvent, EventLine};
+use crate::observe::{Dataplane, metrics};
+
+/// Content type of the Prometheus text that [`metrics::text`] writes.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The admin socket.
+pub fn admin<D: Dataplane>(agent: Arc<Agent<D>>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::<D>))
+        .route("/v1/pods", get(pods::<D>))
+        .route("/v1/nodes", get(nodes::<D>))
+        .route("/v1/drops", get(drops::<D>))
+        .route("/v1/drops/events", get(events::<D>))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing at this path (is sdnctl newer than the agent?)"))
+        .with_state(agent)
+}
+
+/// The TCP address.
+pub fn health<D: Dataplane>(agent: Arc<Agent<D>>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready::<D>))
+        .route("/metrics", get(metrics_text::<D>))
+        .with_state(agent)
+}
+
+type Shared<D> = State<Arc<Agent<D>>>;
+
+#[derive(Deserialize)]
+struct PodQuery {
+    namespace: Option<String>,
+}
+
+async fn status<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    Json(agent.status().await).into_response()
+}
+
+async fn pods<D: Dataplane>(State(agent): Shared<D>, Query(query): Query<PodQuery>) -> Response {
+    Json(agent.pods(query.namespace.as_deref())).into_response()
+}
+
+async fn nodes<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    Json(agent.nodes()).into_response()
+}
+
+async fn drops<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    let Some(dataplane) = agent.dataplane.get() else { return not_yet() };
+    match dataplane.drops().await {
+        Ok(rows) => Json(rows).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// One JSON object a line, for as long as the client listens.
+async fn events<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    let Some(dataplane) = agent.dataplane.get() else { return not_yet() };
+    let lines = stream::unfold(dataplane.events(), async |mut events| {
+        let line = next_event(&mut events).await?;
+        Some((Ok::<_, Infallible>(line), events))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+async fn next_event(events: &mut Receiver<DropEvent>) -> Option<Bytes> {
+    let line = match events.recv().await {
+        Ok(event) => line(&EventLine::Event(event)),
+        Err(RecvError::Lagged(lost)) => line(&EventLine::Lost { lost }),
+        Err(RecvError::Closed) => return None,
+    };
+    Some(line)
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    // Plain data always has a JSON form.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+async fn ready<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    let waiting = agent.readiness.waiting();
+    if waiting.is_empty() {
+        return "ready\n".into_response();
+    }
+    let lines: String = waiting.iter().map(|(stage, why)| format!("{stage}: {why}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+async fn metrics_text<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], metrics::text(&agent).await).into_response()
+}
+
+fn not_yet() -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "the dataplane is not loaded yet; see `sdnctl status`")
+}
+
+fn refuse(code: StatusCode, error: &str) -> Response {
+    (code, Json(ApiError { error: error.to_owned() })).into_response()
+}
