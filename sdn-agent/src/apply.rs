@@ -110,6 +110,10 @@ pub enum StartError {
     /// The events could not be opened.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// The programs' own log, of a build that has one, could not be read.
+    #[cfg(feature = "ebpf-log")]
+    #[error(transparent)]
+    Logging(#[from] crate::kernel::bpf::logging::LoggingError),
 }
 
 /// Starts the loop, the sweep of flows and the reading of events. Needs a tokio runtime. All of them end when the last handle is
@@ -122,6 +126,8 @@ pub fn spawn(start: Start) -> Result<(Handle, JoinHandle<()>), StartError> {
     let actual = Actual::read(&tables)?;
     let drops = drops::Drops::open(&pins, names.clone())?;
     let (events, reader) = events::spawn(&pins, names.clone())?;
+    #[cfg(feature = "ebpf-log")]
+    let logs = crate::kernel::bpf::logging::spawn(&programs)?;
     let (swept, _) = sweep::spawn(sweep::Start { pins: pins.clone(), clock, timeouts, interval: sweep::INTERVAL })?;
     let (commands, queue) = mpsc::channel(QUEUE);
     let sources = Sources { snapshots, uplink, vxlan };
@@ -130,6 +136,8 @@ pub fn spawn(start: Start) -> Result<(Handle, JoinHandle<()>), StartError> {
     let task = tokio::spawn(async move {
         task.run(queue).await;
         reader.abort();
+        #[cfg(feature = "ebpf-log")]
+        logs.abort();
     });
     Ok((Handle { commands, applied, swept, drops, events, programs, pins }, task))
 }
@@ -196,11 +204,7 @@ impl<K: Kernel> Task<K> {
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
-                () = self.sources.changed() => {
-                    let began = Instant::now();
-                    self.plan.update(self.sources.read(self.plan.inputs()));
-                    self.pass(began).await;
-                }
+                () = self.sources.changed() => self.follow(|_| {}).await,
                 () = retry => self.pass(Instant::now()).await,
             }
         }
@@ -216,13 +220,17 @@ impl<K: Kernel> Task<K> {
 
     async fn attach(&mut self, pod: Arc<LocalPod>) -> Result<(), AttachError> {
         if !self.actual.has_state() {
+            // What the programs need may have arrived with the pod.
+            self.follow(|_| {}).await;
+        }
+        if !self.actual.has_state() {
             let cause = "the cluster's objects have not been read yet".to_owned();
             return Err(refused("attach", pod.to_string(), cause, true));
         }
         let earlier = self.plan.inputs().pods.get(&pod.attachment()).cloned();
         // An interface may have been made anew under its old index.
         self.actual.links.forget(&(Hook::PodOut, pod.host_ifindex));
-        self.set_pods(|pods| drop(pods.insert(pod.attachment(), pod.clone()))).await;
+        self.follow(|pods| drop(pods.insert(pod.attachment(), pod.clone()))).await;
         match self.missing(&pod) {
             None => {
                 self.names.add(pod.host_ifindex, pod_name(&pod));
@@ -230,7 +238,7 @@ impl<K: Kernel> Task<K> {
             }
             Some(error) => {
                 // Undone, so that the pod is known as long as its lease is and no longer.
-                self.set_pods(|pods| match earlier {
+                self.follow(|pods| match earlier {
                     Some(earlier) => drop(pods.insert(pod.attachment(), earlier)),
                     None => drop(pods.remove(&pod.attachment())),
                 })
@@ -241,7 +249,7 @@ impl<K: Kernel> Task<K> {
     }
 
     async fn detach(&mut self, pod: &LocalPod) -> Result<(), AttachError> {
-        self.set_pods(|pods| drop(pods.remove(&pod.attachment()))).await;
+        self.follow(|pods| drop(pods.remove(&pod.attachment()))).await;
         let used = self.plan.inputs().pods.values().any(|other| other.host_ifindex == pod.host_ifindex);
         if !used {
             self.names.remove(pod.host_ifindex);
@@ -259,7 +267,8 @@ impl<K: Kernel> Task<K> {
         }
     }
 
-    async fn set_pods(&mut self, change: impl FnOnce(&mut OrdMap<Attachment, Arc<LocalPod>>)) {
+    /// Makes a pass for all that is new, and for a change of this node's pods.
+    async fn follow(&mut self, change: impl FnOnce(&mut OrdMap<Attachment, Arc<LocalPod>>)) {
         let began = Instant::now();
         let mut inputs = self.sources.read(self.plan.inputs());
         change(&mut inputs.pods);
@@ -292,7 +301,7 @@ impl<K: Kernel> Task<K> {
     }
 
     async fn pass(&mut self, began: Instant) {
-        let writes = self.actual.converge(&mut self.plan, &mut self.kernel).await;
+        let writes = self.actual.converge(&mut self.plan, &mut self.kernel, Instant::now()).await;
         let failures: Arc<[Failing]> = self.actual.failures().into();
         let problems = self.problems();
         let (inputs, actual, complete) = (self.plan.inputs(), &self.actual, self.plan.is_complete());

@@ -304,4 +304,6 @@ impl Inputs {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

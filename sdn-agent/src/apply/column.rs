@@ -54,8 +54,8 @@ pub(super) struct Retry<V> {
 // === impl Pass ===
 
 impl Pass {
-    pub(super) fn new() -> Self {
-        Self { now: Instant::now(), writes: 0, altered: false }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { now, writes: 0, altered: false }
     }
 
     async fn count(&mut self) {

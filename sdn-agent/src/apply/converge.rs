@@ -161,8 +161,8 @@ impl Actual {
 
     /// Makes the kernel hold what the plan wants. What the kernel refuses stays to be tried again and stops nothing else. Returns
     /// how many entries were written.
-    pub(super) async fn converge(&mut self, plan: &mut Plan, kernel: &mut impl Kernel) -> u64 {
-        let mut pass = Pass::new();
+    pub(super) async fn converge(&mut self, plan: &mut Plan, kernel: &mut impl Kernel, now: Instant) -> u64 {
+        let mut pass = Pass::new(now);
         let wanted = plan.wanted().clone();
         // Nodes before what refers to them.
         self.nodes.put(&wanted.nodes, kernel, &mut pass).await;

@@ -10,6 +10,8 @@
 pub mod clock;
 pub mod convert;
 pub mod links;
+#[cfg(feature = "ebpf-log")]
+pub mod logging;
 pub mod pins;
 pub mod raw;
 pub mod report;

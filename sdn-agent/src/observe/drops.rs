@@ -87,7 +87,7 @@ impl Drops {
             }
         }
         let mut rows: Vec<DropCount> = sums.into_iter().map(|(row, count)| describe(row, count)).collect();
-        rows.sort_by(|a, b| b.packets.cmp(&a.packets));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.packets));
         Ok(rows)
     }
 

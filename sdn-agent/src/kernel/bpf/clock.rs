@@ -40,6 +40,12 @@ impl Clock {
         Ok(Self { jiffies: second.jiffies, at: Instant::now(), hz: rate(ticks, nanoseconds) })
     }
 
+    /// A clock that shows `jiffies` now.
+    #[cfg(test)]
+    pub(crate) fn showing(jiffies: u64, hz: u32) -> Self {
+        Self { jiffies, at: Instant::now(), hz }
+    }
+
     /// `jiffies` now, give or take one.
     pub fn jiffies(&self) -> u64 {
         let ticks = self.at.elapsed().as_nanos() * u128::from(self.hz) / 1_000_000_000;

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use aya::programs::links::{FdLink, PinnedLink};
 use sdn_common::maps::NO_PREALLOC;
 use sdn_common::{Addr4, Be16, Flow, FlowKey, Peer};
 
@@ -43,7 +44,9 @@ fn programs_load_within_the_verifiers_limit() {
             assert!((1..1_000_000).contains(&report.verified_instructions), "{report:?}");
         }
         for map in report::maps(&pins).unwrap() {
-            assert!(map.memory > 0, "{}", map.spec.name);
+            let preallocated = map.spec.flags & NO_PREALLOC == 0 && map.spec.key_size > 0;
+            let least = u64::from(map.spec.capacity * map.spec.value_size);
+            assert!(!preallocated || map.memory >= least, "{}: {} bytes", map.spec.name, map.memory);
         }
         assert!(clock_rates_agree(dataplane.clock()), "{:?}", dataplane.clock());
     });
@@ -208,8 +211,6 @@ fn links_of_unknown_hooks_are_removed() {
     });
 }
 
-use aya::programs::links::{FdLink, PinnedLink};
-
 // === Conversion ===
 
 /// A layout before the present one: without the port and its padding at the end.
@@ -294,7 +295,7 @@ fn an_earlier_layout_is_converted_while_it_goes_on_changing() {
             Step::Cleaned,
         ];
         assert_eq!(steps, expected);
-        let title = "FLOWS_V4 version 0 → 1".to_owned();
+        let title = format!("FLOWS_V4 version 0 → {}", sdn_common::maps::FLOWS_VERSION);
         assert_eq!(dataplane.opened().converted, [(title.clone(), 3000), (title, 2)]);
         assert_eq!(dataplane.opened().restarted, []);
         assert_eq!([5, 6, 7, 4000].map(|number| last_seen(&pins, number)), [200, 300, 100, 200].map(Some));
