@@ -251,3 +251,6 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,7 @@ pub struct LabBuilder {
     pods: Vec<PodSpec>,
     agents: bool,
     agent_program: Option<PathBuf>,
+    plugin_program: Option<PathBuf>,
     agent_arguments: Vec<String>,
     agent_environment: Vec<(String, String)>,
     parallel: usize,
@@ -67,6 +68,7 @@ impl LabBuilder {
             pods: vec![],
             agents: true,
             agent_program: None,
+            plugin_program: None,
             agent_arguments: vec![],
             agent_environment: vec![],
             parallel: 8,
@@ -113,7 +115,7 @@ impl LabBuilder {
         self
     }
 
-    /// No agents: nodes with an underlay, and pods on the host's network only.
+    /// No agents: nodes with an underlay, pods on the host's network or connected by another plugin.
     pub fn without_agents(mut self) -> Self {
         self.agents = false;
         self
@@ -122,6 +124,12 @@ impl LabBuilder {
     /// This `sdn-agent` in place of the one beside the running program.
     pub fn agent_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.agent_program = Some(program.into());
+        self
+    }
+
+    /// This CNI plugin in place of `sdn-cni`.
+    pub fn plugin_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.plugin_program = Some(program.into());
         self
     }
 
@@ -244,9 +252,8 @@ impl LabBuilder {
 
     fn find_programs(&self) -> Result<Programs> {
         let mut programs = if self.agents { Programs::find()? } else { Programs::only_lab()? };
-        if let Some(program) = &self.agent_program {
-            programs.agent = program.clone();
-        }
+        programs.agent = self.agent_program.clone().unwrap_or(programs.agent);
+        programs.cni = self.plugin_program.clone().unwrap_or(programs.cni);
         Ok(programs)
     }
 

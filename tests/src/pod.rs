@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sdn_cluster::model::{self, ContainerPort, Labels, PodKey, PodPhase, Protocol};
@@ -161,6 +162,11 @@ impl Pod {
     /// The runtime's id of its sandbox; none on the host's network.
     pub fn container_id(&self) -> Option<String> {
         self.state().network.as_ref().map(|network| network.container_id().to_owned())
+    }
+
+    /// How long CNI ADD took for it; none on the host's network.
+    pub fn added_in(&self) -> Option<Duration> {
+        self.state().network.as_ref().map(|network| network.added_in())
     }
 
     /// Its network, its node's file systems, its cgroup.

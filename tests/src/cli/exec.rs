@@ -1,5 +1,7 @@
 //! `sdn-lab exec`
 
+use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -26,7 +28,15 @@ pub fn run(arguments: &ExecArgs) -> Result<u8> {
     let sandbox = sandbox(&lab, &record, &target)?;
     let (program, rest) = arguments.command.split_first().context("run a command without a name")?;
     // This process becomes the command, so terminal, signals and exit code are the command's own.
-    Err(sandbox.exec(Command::new(program).args(rest)))
+    Err(sandbox.exec(Command::new(program).args(rest).env("PATH", search_path()?)))
+}
+
+/// Where commands are looked for: among the programs of this build first, so that `sdnctl` needs no path.
+fn search_path() -> Result<OsString> {
+    let this = env::current_exe().context("find the running program")?;
+    let given = env::var_os("PATH").unwrap_or_default();
+    let places = this.parent().map(Path::to_owned).into_iter().chain(env::split_paths(&given));
+    env::join_paths(places).context("put the search path together")
 }
 
 fn find<'a>(record: &'a Record, namespace: Option<&str>, target: &str) -> Result<Target<'a>> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
@@ -31,6 +31,8 @@ pub struct PodSandbox {
     /// The result of ADD, which the plugin wants to see again.
     result: serde_json::Value,
     addresses: Vec<IpAddr>,
+    /// What ADD has taken.
+    added_in: Duration,
 }
 
 /// One attachment, as the plugin is told of it.
@@ -73,7 +75,7 @@ impl PodSandbox {
         let sandbox = node.pod_sandbox(net.clone(), &format!("{}_{}", pod.namespace, pod.name))?;
         // The name that containerd gives.
         let file = node.bind_netns(&format!("cni-{}", &container_id[..16]), &net)?;
-        let mut made = Self { container_id, file, sandbox, result: json!(null), addresses: vec![] };
+        let mut made = Self { container_id, file, sandbox, result: json!(null), addresses: vec![], added_in: Duration::ZERO };
         match made.connect(plugin, node, pod) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -110,6 +112,11 @@ impl PodSandbox {
         &self.addresses
     }
 
+    /// How long the plugin took to connect it: the process from its start to its end.
+    pub fn added_in(&self) -> Duration {
+        self.added_in
+    }
+
     /// Its network namespace's file, on its node.
     pub fn file(&self) -> &Path {
         &self.file
@@ -121,7 +128,9 @@ impl PodSandbox {
     }
 
     fn connect(&mut self, plugin: &Path, node: &Node, pod: &model::Pod) -> Result<()> {
+        let start = Instant::now();
         let printed = self.attachment(plugin, node, pod).call("ADD", &configuration())?;
+        self.added_in = start.elapsed();
         self.result = serde_json::from_slice(&printed).context("understand the plugin's result")?;
         let result = CniResult::deserialize(&self.result).context("understand the plugin's result")?;
         self.addresses = result.ips.into_iter().map(|ip| ip.address.addr()).collect();
