@@ -1,0 +1,153 @@
+//! Nothing is lost while agents are killed, come back, and are replaced.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use sdn_lab::programs::Programs;
+use sdn_lab::stream::{Carrier, Stream};
+use sdn_lab::{Lab, Node, PodSpec};
+
+/// Messages a second of each stream.
+const RATE: u32 = 1000;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn start(name: &str) -> Lab {
+    let pods = [("a", "node-1"), ("b", "node-1"), ("c", "node-2")];
+    let lab = Lab::builder(name).nodes(2);
+    let lab = pods.into_iter().fold(lab, |lab, (name, node)| lab.pod(PodSpec::new(name).on(node).tcp(80).udp(53)));
+    lab.start().expect("the lab comes up")
+}
+
+/// A stream of each carrier and family, within a node and across, to run while `disturb` does its work.
+fn assert_nothing_lost(lab: &Lab, disturb: impl FnOnce()) {
+    let [a, b, c] = ["a", "b", "c"].map(|name| lab.pod(name).expect("the pod is there"));
+    let targets =
+        [b, c].into_iter().flat_map(|pod| pod.addresses().into_iter().map(move |address| (pod.clone(), address)));
+    let streams: Vec<Stream> = targets
+        .flat_map(|(pod, address)| {
+            [Carrier::Tcp, Carrier::Udp, Carrier::Ping].map(|carrier| (pod.clone(), address, carrier))
+        })
+        .map(|(pod, address, carrier)| {
+            let ends = (a.sandbox().expect("a is up"), pod.sandbox().expect("the target is up"));
+            Stream::start(carrier, &ends.0, &ends.1, address, RATE).expect("the stream starts")
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    disturb();
+    thread::sleep(Duration::from_millis(500));
+    let reports = Stream::finish_all(streams);
+    let broken: Vec<_> = reports.iter().filter(|report| !report.is_whole()).map(ToString::to_string).collect();
+    reports.iter().for_each(|report| println!("{report}"));
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn await_ready(node: &Node) {
+    node.agent().wait_ready(PATIENCE).expect("the agent gets ready again");
+    // What comes last after a start, and between two disturbances.
+    thread::sleep(Duration::from_millis(100));
+}
+
+/// A copy under another name, as an update brings.
+fn copy_of(program: &Path, directory: &tempfile::TempDir) -> PathBuf {
+    let copy = directory.path().join("sdn-agent");
+    std::fs::copy(program, &copy).expect("the agent's program is copied");
+    copy
+}
+
+#[test]
+fn killed_roles_lose_nothing() {
+    let lab = &start("restart-role");
+    assert_nothing_lost(lab, || {
+        for _ in 0..3 {
+            for node in lab.nodes() {
+                node.agent().kill_role().unwrap();
+                await_ready(node);
+            }
+        }
+    });
+    assert!(lab.nodes().iter().all(|node| node.agent().restarts() == 0), "keepers stay");
+}
+
+#[test]
+fn killed_keepers_lose_nothing() {
+    let lab = &start("restart-keeper");
+    assert_nothing_lost(lab, || {
+        for node in lab.nodes() {
+            let killed = node.agent().kill_keeper().unwrap();
+            while node.agent().keeper().is_none_or(|pid| pid == killed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            await_ready(node);
+        }
+    });
+}
+
+#[test]
+fn a_stopped_agent_loses_nothing() {
+    let lab = &start("restart-stop");
+    assert_nothing_lost(lab, || {
+        for node in lab.nodes() {
+            node.agent().stop().unwrap();
+            thread::sleep(Duration::from_millis(300));
+            node.agent().start().unwrap();
+            await_ready(node);
+        }
+    });
+}
+
+#[test]
+fn a_replaced_program_loses_nothing() {
+    let lab = &start("restart-replace");
+    let directory = tempfile::tempdir().unwrap();
+    let program = copy_of(&Programs::find().unwrap().agent, &directory);
+    assert_nothing_lost(lab, || {
+        for node in lab.nodes() {
+            node.agent().replace(&program).unwrap();
+            await_ready(node);
+        }
+    });
+}
+
+#[test]
+fn a_program_with_other_maps_loses_nothing_even_if_it_is_killed_on_the_way() {
+    let next = Programs::find().unwrap().agent.with_file_name("layout-next").join("sdn-agent");
+    assert!(next.is_file(), "{} is not there: `cargo xtask test` builds it", next.display());
+    let lab = &start("restart-layout");
+    assert_nothing_lost(lab, || {
+        for node in lab.nodes() {
+            node.agent().replace(&next).unwrap();
+            // Each time a little later in what it does at its start.
+            for milliseconds in [0, 5, 20, 50, 100, 200] {
+                while node.agent().role().is_none() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                thread::sleep(Duration::from_millis(milliseconds));
+                node.agent().kill_role().unwrap();
+            }
+            await_ready(node);
+        }
+    });
+}
+
+#[test]
+fn pods_can_be_added_and_removed_after_every_kind_of_restart() {
+    let lab = &start("restart-after");
+    let [one, two] = lab.nodes() else { panic!("two nodes") };
+    let check = |name: &str| {
+        let pod = lab.add_pod(PodSpec::new(name).on("node-1").tcp(80)).unwrap();
+        let survey = sdn_lab::survey::survey(lab, |_, _| ()).unwrap();
+        assert_eq!(survey.faults(), Vec::<String>::new(), "after {name}");
+        lab.delete_pod(&pod.key().to_string()).unwrap();
+    };
+    one.agent().kill_role().unwrap();
+    await_ready(one);
+    check("killed-role");
+    let killed = two.agent().kill_keeper().unwrap();
+    while two.agent().keeper().is_none_or(|pid| pid == killed) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    await_ready(two);
+    check("killed-keeper");
+}
