@@ -347,3 +347,6 @@ impl fmt::Display for Question {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,16 @@ impl Drops {
         self.0.iter().map(|(reason, count)| (reason.as_str(), count)).filter(|(_, count)| count.total() > 0)
     }
 
+    /// Drops by node and reason.
+    #[cfg(test)]
+    pub(super) fn of(rows: &[(&str, &str, u64)]) -> Self {
+        let mut drops = Self::default();
+        for (node, reason, packets) in rows {
+            drops.add(node, Row { reason: (*reason).into(), description: String::new(), packets: *packets });
+        }
+        drops
+    }
+
     fn add(&mut self, node: &str, row: Row) {
         let count = self.0.entry(row.reason).or_default();
         count.description = row.description;
