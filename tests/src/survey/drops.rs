@@ -20,12 +20,7 @@ pub struct ReasonCount {
     pub packets: BTreeMap<String, u64>,
 }
 
-/// The part of the agent's answer that is needed here.
-#[derive(Debug, Deserialize)]
-struct Told {
-    totals: Vec<Row>,
-}
-
+/// The part of a row of the agent's answer that is needed here.
 #[derive(Debug, Deserialize)]
 struct Row {
     reason: String,
@@ -40,9 +35,9 @@ impl Drops {
         let mut drops = Self::default();
         for node in lab.nodes() {
             let text = node.sdnctl(&["drops", "-o", "json"])?;
-            let told: Told = serde_json::from_str(&text)
+            let rows: Vec<Row> = serde_json::from_str(&text)
                 .with_context(|| format!("understand `sdnctl drops -o json` of {}: {text}", node.name()))?;
-            told.totals.into_iter().for_each(|row| drops.add(node.name(), row));
+            rows.into_iter().for_each(|row| drops.add(node.name(), row));
         }
         Ok(drops)
     }
