@@ -1,8 +1,9 @@
 //! Reading what changed below a path. All of it blocks: it runs where that is allowed.
 
 use super::{
+    decode::{self, Parsed},
     document::Format,
-    files::{self, Listing, Place, Stamp},
+    files::{self, Listing, Stamp},
     tree::Tree,
     watch::{Dirty, Watches},
 };
@@ -33,12 +34,28 @@ pub(super) struct Reader {
     stamps: BTreeMap<PathBuf, Stamp>,
     /// What is wrong with the root or places below it, rather than with what stands in files.
     faults: Vec<Problem>,
+    /// What the root led to when everything was last looked at.
+    identity: Option<(u64, u64)>,
     /// It was read to its end once.
     pub synced: bool,
     last_problems: Arc<[Problem]>,
     last_unused: Arc<[UnusedKind]>,
     /// What tells about changes; without it somebody has to go and look.
     pub watches: Option<Watches>,
+}
+
+/// Everything, as it was listed and read, not applied yet.
+struct Look {
+    listing: Listing,
+    readings: Vec<Reading>,
+    /// It was the same before and after.
+    is_settled: bool,
+}
+
+/// A file as it was read, or why it could not be.
+struct Reading {
+    path: PathBuf,
+    result: Result<(Parsed, Stamp), String>,
 }
 
 impl Reader {
@@ -49,6 +66,7 @@ impl Reader {
             tree: Tree::default(),
             stamps: BTreeMap::new(),
             faults: Vec::new(),
+            identity: None,
             synced: false,
             last_problems: Arc::default(),
             last_unused: Arc::default(),
@@ -58,17 +76,11 @@ impl Reader {
 
     /// Reads what may have changed, and says what did.
     pub fn refresh(&mut self, dirty: &Dirty) -> Update {
-        let mut changes = Vec::new();
-        let complete = match dirty {
-            Dirty::Files(files) => files.iter().try_for_each(|file| self.read_or_forget(file, &mut changes)),
-            Dirty::Everything => Err(Vanished),
+        let named = match dirty {
+            Dirty::Files(files) => self.read_named(files),
+            Dirty::Everything => None,
         };
-        for _ in 0..MAX_RETRIES {
-            if complete.is_ok() || self.look_around(&mut changes).is_ok() {
-                break;
-            }
-            thread::sleep(REPLACING);
-        }
+        let changes = named.unwrap_or_else(|| self.look_around());
         self.update(changes)
     }
 
@@ -95,31 +107,78 @@ impl Reader {
         self.watches.as_ref().is_none_or(|watches| watches.incomplete) || !self.faults.is_empty()
     }
 
-    /// Lists everything and reads the files whose stamps changed.
-    fn look_around(&mut self, changes: &mut Vec<ObjectChange>) -> Result<(), Vanished> {
-        let root = self.root.clone();
-        let look = |watch: &mut dyn FnMut(Place)| files::list(&root, watch);
-        let listing = match &mut self.watches {
-            Some(watches) => watches.renew(look),
-            None => look(&mut |_| {}),
-        };
-        let listing = match listing {
-            Ok(listing) => listing,
-            Err(error) => {
-                // What was there stays: with its source away a cluster goes on as it was.
-                self.faults = vec![Problem::of_file(&root, &format!("cannot be read, the last state stays: {error}"))];
-                return Ok(());
-            }
-        };
-        self.faults = listing.faults.iter().map(|(path, fault)| Problem::of_file(path, fault)).collect();
-        for (path, stamp) in &listing.files {
-            if self.stamps.get(path) != Some(stamp) {
-                self.read(path, changes)?;
+    /// Reads these files only. `None` when more has happened: the root is another one, or a file is gone with its directory.
+    fn read_named(&mut self, files: &BTreeSet<PathBuf>) -> Option<Vec<ObjectChange>> {
+        let (mut readings, mut gone) = (Vec::new(), Vec::new());
+        for path in files {
+            match self.read(path) {
+                Some(reading) => readings.push(reading),
+                None if path.parent().is_some_and(Path::is_dir) => gone.push(path),
+                None => return None,
             }
         }
-        self.forget_absent(&listing, changes);
+        if self.identity.is_none() || files::identity_of(&self.root) != self.identity {
+            return None;
+        }
+        let mut changes = Vec::new();
+        readings.into_iter().for_each(|reading| self.apply(reading, &mut changes));
+        gone.into_iter().for_each(|path| self.forget(path, &mut changes));
+        Some(changes)
+    }
+
+    /// Lists everything and reads the files whose stamps changed. Nothing is applied before all of it was read and still is as
+    /// it was listed: half of one state and half of another is no state of the cluster.
+    fn look_around(&mut self) -> Vec<ObjectChange> {
+        let mut patience = MAX_RETRIES;
+        loop {
+            let identity = files::identity_of(&self.root);
+            let look = self.list().and_then(|listing| self.read_changed(listing));
+            let is_settled = match &look {
+                Ok(look) => look.is_settled && files::identity_of(&self.root) == identity,
+                // At first nobody replaces what was never there.
+                Err(error) => !(self.synced && error.kind() == io::ErrorKind::NotFound),
+            };
+            if is_settled || patience == 0 {
+                self.identity = identity;
+                return match look {
+                    Ok(look) => self.apply_look(look),
+                    Err(error) => self.lose_root(&error),
+                };
+            }
+            patience -= 1;
+            thread::sleep(REPLACING);
+        }
+    }
+
+    fn list(&mut self) -> io::Result<Listing> {
+        let root = &self.root;
+        match &mut self.watches {
+            Some(watches) => watches.renew(|watch| files::list(root, watch)),
+            None => files::list(root, &mut |_| {}),
+        }
+    }
+
+    fn read_changed(&self, listing: Listing) -> io::Result<Look> {
+        let changed = listing.files.iter().filter(|(path, stamp)| self.stamps.get(*path) != Some(stamp));
+        let readings: Vec<_> = changed.map(|(path, _)| self.read(path)).collect();
+        let again = files::list(&self.root, &mut |_| {})?;
+        let is_settled = again.files == listing.files && readings.iter().all(Option::is_some);
+        Ok(Look { listing, readings: readings.into_iter().flatten().collect(), is_settled })
+    }
+
+    fn apply_look(&mut self, look: Look) -> Vec<ObjectChange> {
+        let mut changes = Vec::new();
+        self.faults = look.listing.faults.iter().map(|(path, fault)| Problem::of_file(path, fault)).collect();
+        look.readings.into_iter().for_each(|reading| self.apply(reading, &mut changes));
+        self.forget_absent(&look.listing, &mut changes);
         self.synced = true;
-        Ok(())
+        changes
+    }
+
+    /// What was there stays: with its source away a cluster goes on as it was.
+    fn lose_root(&mut self, error: &io::Error) -> Vec<ObjectChange> {
+        self.faults = vec![Problem::of_file(&self.root, &format!("cannot be read, the last state stays: {error}"))];
+        Vec::new()
     }
 
     /// Forgets the files that are no longer there. Those in places that cannot be looked at may be.
@@ -131,42 +190,40 @@ impl Reader {
         }
     }
 
-    /// Reads a file that was named, or forgets it when it alone is gone. When its directory is gone too, more has
-    /// happened.
-    fn read_or_forget(&mut self, path: &Path, changes: &mut Vec<ObjectChange>) -> Result<(), Vanished> {
-        match self.read(path, changes) {
-            Err(Vanished) if path.parent().is_some_and(Path::is_dir) => {
-                self.forget(path, changes);
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
     fn forget(&mut self, path: &Path, changes: &mut Vec<ObjectChange>) {
         self.stamps.remove(path);
         changes.extend(self.tree.remove(path));
     }
 
-    fn read(&mut self, path: &Path, changes: &mut Vec<ObjectChange>) -> Result<(), Vanished> {
-        match files::read(path) {
+    /// Reads a file; `None` when it is not there.
+    fn read(&self, path: &Path) -> Option<Reading> {
+        let result = match files::read(path) {
             Ok((bytes, stamp)) => {
-                if stamp.is_fresh() {
-                    self.stamps.remove(path);
-                } else {
-                    self.stamps.insert(path.to_owned(), stamp);
-                }
                 let is_json = path.extension().is_some_and(|end| end == "json");
                 let format = if is_json { Format::Json } else { Format::Yaml };
                 let seed = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy();
-                changes.extend(self.tree.put(path, &bytes, format, &self.kinds, &seed));
-                Ok(())
+                let parsed = decode::parse(&bytes, format, &self.kinds, &seed);
+                parsed.map(|parsed| (parsed, stamp)).map_err(|error| error.to_string())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Vanished),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error.to_string()),
+        };
+        Some(Reading { path: path.to_owned(), result })
+    }
+
+    fn apply(&mut self, Reading { path, result }: Reading, changes: &mut Vec<ObjectChange>) {
+        match result {
+            Ok((parsed, stamp)) => {
+                if stamp.is_fresh() {
+                    self.stamps.remove(&path);
+                } else {
+                    self.stamps.insert(path.clone(), stamp);
+                }
+                changes.extend(self.tree.put(&path, parsed));
+            }
             Err(error) => {
-                self.stamps.remove(path);
-                changes.extend(self.tree.fail(path, &format!("cannot be read, its last state stays: {error}")));
-                Ok(())
+                self.stamps.remove(&path);
+                changes.extend(self.tree.fail(&path, &format!("cannot be read, its last state stays: {error}")));
             }
         }
     }
@@ -183,6 +240,3 @@ impl Reader {
         update
     }
 }
-
-/// A file that was named is not there.
-struct Vanished;

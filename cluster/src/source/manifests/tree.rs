@@ -1,11 +1,8 @@
 //! What all files together say. A file is parsed when it changed; what follows for the whole is worked out from that.
 
-use super::{
-    decode::{self, ApiKind, Found, Parsed, Rejected, Unused},
-    document::Format,
-};
+use super::decode::{ApiKind, Found, Parsed, Rejected, Unused};
 use crate::{
-    model::{Kind, Object, ObjectKey},
+    model::{Object, ObjectKey},
     source::{ObjectChange, Problem, UnusedKind},
 };
 use std::{
@@ -39,21 +36,9 @@ impl Tree {
     /// An object whose document turned bad stays as it last was, beside the problem: a slip in an editor must not take
     /// a running pod's network away. Where it cannot be told which object a broken document was, all of the file's
     /// objects that are not there any more stay, until the document is put right or removed.
-    pub fn put(
-        &mut self,
-        path: &Path,
-        bytes: &[u8],
-        format: Format,
-        kinds: &BTreeSet<Kind>,
-        seed: &str,
-    ) -> Vec<ObjectChange> {
-        match decode::parse(bytes, format, kinds, seed) {
-            Ok(parsed) => {
-                let file = self.merge(path, parsed);
-                self.replace(path, Some(file))
-            }
-            Err(error) => self.fail(path, &error.to_string()),
-        }
+    pub fn put(&mut self, path: &Path, parsed: Parsed) -> Vec<ObjectChange> {
+        let file = self.merge(path, parsed);
+        self.replace(path, Some(file))
     }
 
     /// Notes that a file cannot be read. Its objects stay as they last were.

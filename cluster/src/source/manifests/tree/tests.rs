@@ -1,4 +1,8 @@
-use super::*;
+use super::{
+    super::{decode, document::Format},
+    *,
+};
+use crate::model::Kind;
 
 fn node(name: &str, zone: &str) -> String {
     format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{topology.kubernetes.io/zone: {zone}}}}}\n")
@@ -11,7 +15,9 @@ struct Case(Tree);
 impl Case {
     /// What putting a file changed: "+name=zone" and "-name".
     fn put(&mut self, file: &str, documents: &[String]) -> Vec<String> {
-        show(self.0.put(Path::new(file), documents.join("---\n").as_bytes(), Format::Yaml, &Kind::ALL.into(), file))
+        let text = documents.join("---\n");
+        let parsed = decode::parse(text.as_bytes(), Format::Yaml, &Kind::ALL.into(), file).expect("not too many");
+        show(self.0.put(Path::new(file), parsed))
     }
 
     fn remove(&mut self, file: &str) -> Vec<String> {
