@@ -19,7 +19,7 @@ use sdn_cni::Attachment;
 use sdn_common::Hook;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::cni::{AttachError, LocalPod};
 use crate::kernel::bpf::{Clock, Dataplane, Device, TableError};
@@ -36,6 +36,8 @@ use kernel::{Kernel, Tables};
 
 /// Between two passes for what was refused, whatever is due: a pass walks what has not settled.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at the links: a program that somebody took off its hook is put back. A look costs a few microseconds a link.
+const VERIFY: Duration = Duration::from_secs(60);
 /// Pods that may wait for their turn before whoever brings another one waits.
 const QUEUE: usize = 64;
 
@@ -190,6 +192,8 @@ impl<K: Kernel> Task<K> {
 
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         self.pass(Instant::now()).await;
+        let mut verify = tokio::time::interval_at(Instant::now() + VERIFY, VERIFY);
+        verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let earliest = Instant::now() + RETRY_PAUSE;
             let retry = self.actual.due().map(|due| due.max(earliest));
@@ -206,6 +210,10 @@ impl<K: Kernel> Task<K> {
                 },
                 () = self.sources.changed() => self.follow(|_| {}).await,
                 () = retry => self.pass(Instant::now()).await,
+                _ = verify.tick() => {
+                    self.actual.links.doubt_all();
+                    self.pass(Instant::now()).await;
+                }
             }
         }
     }
@@ -229,7 +237,7 @@ impl<K: Kernel> Task<K> {
         }
         let earlier = self.plan.inputs().pods.get(&pod.attachment()).cloned();
         // An interface may have been made anew under its old index.
-        self.actual.links.forget(&(Hook::PodOut, pod.host_ifindex));
+        self.actual.links.doubt(&(Hook::PodOut, pod.host_ifindex));
         self.follow(|pods| drop(pods.insert(pod.attachment(), pod.clone()))).await;
         match self.missing(&pod) {
             None => {

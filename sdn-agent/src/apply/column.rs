@@ -22,6 +22,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) now: Instant,
+    /// The cluster is known: what is found to differ from it is wrong, and what is not in it is gone. Before that the kernel knows
+    /// better: what it holds was written by an agent that had read the cluster later than the snapshot on disk was saved.
+    pub(super) complete: bool,
     /// Entries written or removed.
     pub(super) writes: u64,
     /// An entry that was there before was changed or removed: flows must look again.
@@ -54,8 +57,8 @@ pub(super) struct Retry<V> {
 // === impl Pass ===
 
 impl Pass {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { now, writes: 0, altered: false }
+    pub(super) fn new(now: Instant, complete: bool) -> Self {
+        Self { now, complete, writes: 0, altered: false }
     }
 
     async fn count(&mut self) {
@@ -90,12 +93,33 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
     }
 
     /// Doubts what the kernel holds under a key, so that it is written again.
-    pub(super) fn forget(&mut self, key: &K) {
+    pub(super) fn doubt(&mut self, key: &K) {
         self.actual.remove(key);
+    }
+
+    /// Doubts all that the kernel holds, but what it refused to let go.
+    pub(super) fn doubt_all(&mut self) {
+        let stuck = self.failing.keys().filter_map(|key| Some((key.clone(), self.actual.get(key)?.clone())));
+        self.actual = stuck.collect();
+    }
+
+    /// Writes what is wanted and not there.
+    pub(super) async fn add(&mut self, wanted: &OrdMap<K, V>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.put_where(wanted, kernel, pass, |was_there| !was_there).await;
     }
 
     /// Writes what is wanted and not there, or different.
     pub(super) async fn put(&mut self, wanted: &OrdMap<K, V>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.put_where(wanted, kernel, pass, |_| true).await;
+    }
+
+    async fn put_where(
+        &mut self,
+        wanted: &OrdMap<K, V>,
+        kernel: &mut impl Kernel,
+        pass: &mut Pass,
+        applies: impl Fn(bool) -> bool,
+    ) {
         self.failing.retain(|key, _| self.actual.get(key) != wanted.get(key));
         let actual = self.actual.clone();
         for difference in changes(&actual, wanted) {
@@ -104,7 +128,7 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
                 Difference::Changed { key, new, .. } => (key, new, true),
                 Difference::Removed(..) => continue,
             };
-            if self.write(key, Some(value), kernel, pass).await {
+            if applies(was_there) && self.write(key, Some(value), kernel, pass).await {
                 self.actual.insert(key.clone(), value.clone());
                 pass.altered |= was_there && self.remembered;
             }

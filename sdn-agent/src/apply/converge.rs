@@ -11,7 +11,7 @@ use super::kernel::{Change, Changes, FamilyTables, Kernel, Tables};
 use crate::family::{Cidr, Family};
 use crate::kernel::bpf::table::Key;
 use crate::kernel::bpf::{Device, TableError};
-use crate::plan::{Addresses, Indices, Plan};
+use crate::plan::{Addresses, Indices, Plan, Wanted};
 
 /// What the kernel holds, as far as apply wrote it or found it.
 #[derive(Debug)]
@@ -162,13 +162,11 @@ impl Actual {
     /// Makes the kernel hold what the plan wants. What the kernel refuses stays to be tried again and stops nothing else. Returns
     /// how many entries were written.
     pub(super) async fn converge(&mut self, plan: &mut Plan, kernel: &mut impl Kernel, now: Instant) -> u64 {
-        let mut pass = Pass::new(now);
+        let mut pass = Pass::new(now, plan.is_complete());
         let wanted = plan.wanted().clone();
-        // Nodes before what refers to them.
-        self.nodes.put(&wanted.nodes, kernel, &mut pass).await;
-        self.tunnels.put(&wanted.tunnels, kernel, &mut pass).await;
-        self.v4.put(&wanted.v4, kernel, &mut pass).await;
-        self.v6.put(&wanted.v6, kernel, &mut pass).await;
+        self.write_cluster(&wanted, kernel, &mut pass).await;
+        self.v4.endpoints.put(&wanted.v4.endpoints, kernel, &mut pass).await;
+        self.v6.endpoints.put(&wanted.v6.endpoints, kernel, &mut pass).await;
         self.state.write(wanted.state, kernel, &mut pass);
         // No program on a device before it has its settings: without them it drops everything.
         if self.has_state() {
@@ -176,7 +174,7 @@ impl Actual {
         }
         self.v4.endpoints.remove(&wanted.v4.endpoints, kernel, &mut pass).await;
         self.v6.endpoints.remove(&wanted.v6.endpoints, kernel, &mut pass).await;
-        if plan.is_complete() {
+        if pass.complete {
             self.v4.remove(&wanted.v4, kernel, &mut pass).await;
             self.v6.remove(&wanted.v6, kernel, &mut pass).await;
             self.tunnels.remove(&wanted.tunnels, kernel, &mut pass).await;
@@ -185,10 +183,25 @@ impl Actual {
         if self.has_state() {
             self.links.remove(&wanted.links, kernel, &mut pass).await;
         }
-        if plan.is_complete() {
+        if pass.complete {
             self.release_nodes(plan, kernel, &mut pass).await;
         }
         pass.writes
+    }
+
+    /// What the cluster says, nodes before what refers to them.
+    async fn write_cluster(&mut self, wanted: &Wanted, kernel: &mut impl Kernel, pass: &mut Pass) {
+        if pass.complete {
+            self.nodes.put(&wanted.nodes, kernel, pass).await;
+            self.tunnels.put(&wanted.tunnels, kernel, pass).await;
+            self.v4.put(&wanted.v4, kernel, pass).await;
+            self.v6.put(&wanted.v6, kernel, pass).await;
+        } else {
+            self.nodes.add(&wanted.nodes, kernel, pass).await;
+            self.tunnels.add(&wanted.tunnels, kernel, pass).await;
+            self.v4.add(&wanted.v4, kernel, pass).await;
+            self.v6.add(&wanted.v6, kernel, pass).await;
+        }
     }
 
     /// Nodes that are gone: nothing refers to them any more, and flows look again since the epoch moved. When no program runs
@@ -246,10 +259,14 @@ impl<A: Changes> FamilyActual<A> {
         self.subnets.actual().values().copied().chain(self.peers.actual().values().map(|peer| peer.node))
     }
 
+    async fn add(&mut self, wanted: &Addresses<A>, kernel: &mut impl Kernel, pass: &mut Pass) {
+        self.subnets.add(&wanted.subnets, kernel, pass).await;
+        self.peers.add(&wanted.peers, kernel, pass).await;
+    }
+
     async fn put(&mut self, wanted: &Addresses<A>, kernel: &mut impl Kernel, pass: &mut Pass) {
         self.subnets.put(&wanted.subnets, kernel, pass).await;
         self.peers.put(&wanted.peers, kernel, pass).await;
-        self.endpoints.put(&wanted.endpoints, kernel, pass).await;
     }
 
     async fn remove(&mut self, wanted: &Addresses<A>, kernel: &mut impl Kernel, pass: &mut Pass) {

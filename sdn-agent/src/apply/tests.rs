@@ -486,6 +486,57 @@ async fn nothing_is_removed_before_the_cluster_is_known() {
     before.assert_agrees();
 }
 
+#[tokio::test]
+async fn before_the_cluster_is_known_the_kernel_knows_better() {
+    let mut bench = Bench::new(two_nodes().with_pod(pod("far", "n1", &["10.128.2.2"])));
+    bench.pass().await;
+    let held = bench.fake.0.lock().unwrap().peers[&ip("10.128.2.2")];
+    // The snapshot on disk is older: it has another pod under that address, and one that is not known yet.
+    let earlier = sdn_cluster::model::Pod { uid: "earlier".into(), ..pod("far", "n1", &["10.128.2.2"]) };
+    let mut inputs = two_nodes().with_pod(earlier).with_pod(pod("more", "n1", &["10.128.2.3"]));
+    inputs.snapshot.synced = false;
+    bench.plan = Plan::new(inputs, bench.actual.indices());
+    let log = bench.pass().await;
+    assert_eq!(names(&log), ["peer 10.128.2.3"]);
+    assert_eq!(bench.fake.0.lock().unwrap().peers[&ip("10.128.2.2")], held);
+    let log = bench
+        .change(|mut inputs| {
+            inputs.snapshot.synced = true;
+            inputs
+        })
+        .await;
+    assert_eq!(names(&log), ["peer 10.128.2.2", "epoch 2"]);
+    bench.assert_agrees();
+}
+
+#[tokio::test]
+async fn links_that_are_doubted_are_put_again() {
+    let mut bench = Bench::new(two_nodes().with_local(local("near", 17, &["10.128.0.2"])));
+    bench.pass().await;
+    bench.fake.0.lock().unwrap().links.clear();
+    bench.actual.links.doubt_all();
+    let expected = [
+        "program pod_out on cv17",
+        "program overlay_in on culvert0",
+        "program host_out on culvert0",
+        "program uplink_in on eth0",
+    ];
+    assert_eq!(names(&bench.pass().await), expected);
+    // One that could not be removed is not forgotten.
+    bench.refuse(&["program pod_out on interface 17"]);
+    bench
+        .change(|mut inputs| {
+            inputs.pods.clear();
+            inputs
+        })
+        .await;
+    bench.actual.links.doubt_all();
+    bench.refuse(&[]);
+    bench.now += Duration::from_secs(1);
+    assert!(names(&bench.pass().await).contains(&"no program pod_out on interface 17".to_owned()));
+    bench.assert_agrees();
+}
+
 // === Pods ===
 
 fn sources(inputs: &Inputs) -> (Sources, watch::Sender<Snapshot>) {

@@ -11,6 +11,9 @@ use aya::Pod;
 use aya::maps::{MapData, MapError, MapInfo};
 use sdn_common::maps::MapKind;
 
+/// How often a step of a walk is tried while the map is busy.
+const ATTEMPTS: u32 = 8;
+
 /// Commands of bpf(2), `enum bpf_cmd` in include/uapi/linux/bpf.h.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -177,9 +180,21 @@ impl RawMap {
             elem_flags: 0,
             flags: 0,
         };
-        // SAFETY: the descriptor is a map's whose key and value sizes the kernel told us; all four buffers are alive across the
-        // call and hold what it may write: `limit` keys, `limit` values, and a cursor of max(key size, 4) bytes.
-        let result = unsafe { bpf(Command::LookupBatch, &mut attributes) };
+        let mut attempts = 0;
+        let result = loop {
+            attributes.count = limit;
+            // SAFETY: the descriptor is a map's whose key and value sizes the kernel told us; all four buffers are alive across
+            // the call and hold what it may write: `limit` keys, `limit` values, and a cursor of max(key size, 4) bytes.
+            let result = unsafe { bpf(Command::LookupBatch, &mut attributes) };
+            attempts += 1;
+            // A bucket's lock was not to be had (kernel/bpf/hashtab.c, htab_lock_bucket): a program holds it for nanoseconds.
+            let busy = |error: &io::Error| {
+                matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EDEADLK | libc::ETIMEDOUT))
+            };
+            if attempts == ATTEMPTS || !result.as_ref().is_err_and(busy) {
+                break result;
+            }
+        };
         cursor.state = match result {
             Ok(()) => CursorState::Within,
             // The last entries come together with ENOENT.

@@ -130,6 +130,28 @@ fn a_later_layout_starts_afresh_and_what_is_unknown_is_removed() {
     });
 }
 
+/// What the node role holds while it runs (decision 15 of the design): nothing to mount with, nothing to read any map by number.
+#[test]
+fn three_capabilities_are_enough() {
+    use caps::{CapSet, Capability, CapsHashSet};
+
+    sandbox(|pins| {
+        let device = veth("cv1");
+        let all = caps::read(None, CapSet::Effective).unwrap();
+        let held = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+        caps::set(None, CapSet::Effective, &CapsHashSet::from(held)).unwrap();
+        for _ in 0..2 {
+            let dataplane = open(&pins);
+            dataplane.attach(Hook::PodOut, &device).unwrap();
+            assert!(dataplane.programs().report().unwrap().iter().all(|report| report.jited_bytes > 0));
+            report::maps(&pins).unwrap();
+            Table::<Addr4, Peer>::open(&pins, "PEERS_V4").unwrap().entries().unwrap();
+            raw::wait_grace_period().unwrap();
+        }
+        caps::set(None, CapSet::Effective, &all).unwrap();
+    });
+}
+
 // === Links ===
 
 #[test]
