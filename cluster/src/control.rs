@@ -1,6 +1,6 @@
 //! What a control plane would do, as pure functions: objects in, objects out.
 //!
-//! [`derive`] is the whole of it, in order: nodes get host subnets, workloads become pods, pods get nodes, namespaces
+//! [`derive()`] is the whole of it, in order: nodes get host subnets, workloads become pods, pods get nodes, namespaces
 //! that only pods name are made. The same objects give the same result every time, names and UIDs included.
 
 mod addresses;
@@ -26,7 +26,7 @@ pub use subnets::assign_subnets;
 /// More pods are refused: someone has typed a zero too many.
 pub const MAX_PODS: usize = 100_000;
 
-/// What [`derive`] made: complete, consistent objects, as agents read them.
+/// What [`derive()`] made: complete, consistent objects, as agents read them.
 #[derive(Clone, Debug, Default)]
 pub struct Derived {
     /// The nodes, each with its host subnets.
