@@ -1,5 +1,6 @@
 //! The command line of `sdn-lab`.
 
+mod bench;
 mod demo;
 mod down;
 mod exec;
@@ -42,6 +43,8 @@ enum Action {
     /// Bring the example application up, ask everything from everywhere, show what came of it, and take it down
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Measure against what the kernel does without Culvert
+    Bench(bench::BenchArgs),
     /// Print completions for a shell
     #[command(after_help = "Example: sdn-lab completions bash > /etc/bash_completion.d/sdn-lab")]
     Completions {
@@ -212,6 +215,7 @@ impl Command {
             Action::Status(arguments) => status::run(&arguments),
             Action::Down(arguments) => down::run(&arguments),
             Action::Demo(arguments) => demo::run(&arguments),
+            Action::Bench(arguments) => bench::run(&arguments),
             Action::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "sdn-lab", &mut std::io::stdout());
                 Ok(0)

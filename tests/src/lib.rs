@@ -17,6 +17,7 @@
 //! ```
 
 pub mod agent;
+mod bench;
 mod builder;
 mod cgroup;
 pub mod cli;

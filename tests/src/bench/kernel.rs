@@ -88,7 +88,9 @@ impl RunStatistics {
     /// Has the kernel count; it stops when the last one who wants that is gone.
     pub fn enable() -> Result<Self> {
         let run_time = [0; ATTRIBUTES];
-        bpf(BPF_ENABLE_STATS, &run_time).map(Self).context("have the kernel count runs of eBPF programs (this needs root)")
+        bpf(BPF_ENABLE_STATS, &run_time)
+            .map(Self)
+            .context("have the kernel count runs of eBPF programs (this needs root)")
     }
 }
 

@@ -75,7 +75,8 @@ impl PodSandbox {
         let sandbox = node.pod_sandbox(net.clone(), &format!("{}_{}", pod.namespace, pod.name))?;
         // The name that containerd gives.
         let file = node.bind_netns(&format!("cni-{}", &container_id[..16]), &net)?;
-        let mut made = Self { container_id, file, sandbox, result: json!(null), addresses: vec![], added_in: Duration::ZERO };
+        let mut made =
+            Self { container_id, file, sandbox, result: json!(null), addresses: vec![], added_in: Duration::ZERO };
         match made.connect(plugin, node, pod) {
             Ok(()) => Ok(made),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! The crate's only unsafe code: a child puts itself into its cgroup between fork and exec.
+//! Unsafe code: a child puts itself into its cgroup between fork and exec.
 //!
 //! Doing it from outside, after the start, would leave a moment in which the child's own children are elsewhere.
 
