@@ -16,7 +16,7 @@ use crate::protocol::{
     code, host_interface_name,
 };
 use crate::result::Success;
-use crate::veth::{self, Veth, VethError};
+use crate::veth::{self, Plugged, Veth, VethError};
 
 /// For an ADD's answers: the agent may wait for the pod's object, and for an operation before this one.
 const ADD_PATIENCE: Duration = Duration::from_secs(60);
@@ -45,9 +45,9 @@ pub fn add(config: &NetConf, parameters: &Parameters) -> Result<Value, Failure> 
     let veth = Veth { netns: &netns, ifname: &parameters.attachment.ifname, interface, alias: &alias };
     let failed = |error: VethError| veth_failure(&what, &error);
     let mut host = Links::connect().map_err(|e| failed(e.into()))?;
-    let host_ifindex = plug(&veth, &prepared, &mut host).map_err(failed)?;
+    let mut plugged = plug(&veth, &prepared, &mut host).map_err(failed)?;
 
-    let committed = agent.ask(&Request::Commit(CommitRequest { host_ifindex }));
+    let committed = agent.ask(&Request::Commit(CommitRequest { host_ifindex: plugged.host_index }));
     let committed = committed.and_then(|answer| expect_done(&answer));
     if let Err(error) = committed {
         // The agent undoes its part, this is ours. On a retry the interface is the pod's, whatever becomes of this ADD.
@@ -56,7 +56,7 @@ pub fn add(config: &NetConf, parameters: &Parameters) -> Result<Value, Failure> 
         }
         return Err(error.into_failure(&what));
     }
-    if let Err(error) = veth.bring_up(&mut host, host_ifindex) {
+    if let Err(error) = veth.bring_up(&mut host, &mut plugged) {
         let failure = failed(error);
         let _ = host.delete_link(&interface.host_interface);
         let _ = release(config, parameters);
@@ -174,15 +174,12 @@ fn prepare(
     }
 }
 
-/// The host end's index, of a veth just made or of the one that an earlier ADD of the same attachment left.
-fn plug(veth: &Veth<'_>, prepared: &Prepared, host: &mut Links) -> Result<u32, VethError> {
-    if prepared.existing && veth.differences(host)?.is_empty() {
-        let link = host.get_link(&prepared.interface.host_interface)?;
-        return link
-            .map(|link| link.index)
-            .ok_or_else(|| VethError::Vanished(prepared.interface.host_interface.clone()));
-    }
+/// A veth just made, or the one that an earlier ADD of the same attachment left.
+fn plug(veth: &Veth<'_>, prepared: &Prepared, host: &mut Links) -> Result<Plugged, VethError> {
     if prepared.existing {
+        if let Some(plugged) = veth.find(host)? {
+            return Ok(plugged);
+        }
         host.delete_link(&prepared.interface.host_interface)?;
     }
     veth.create(host)

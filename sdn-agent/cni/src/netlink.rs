@@ -16,7 +16,7 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, State,
@@ -59,6 +59,15 @@ pub struct Link {
     pub veth: bool,
     /// Index of the link below, for a veth that of its other end.
     pub peer: Option<u32>,
+}
+
+/// An address as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// Is it not usable yet?
+    pub tentative: bool,
 }
 
 /// One end of a veth to be made.
@@ -124,16 +133,16 @@ impl Links {
     /// Gives a link an alias, for people, and keeps the kernel from giving it an IPv6 link-local address.
     pub fn set_quiet(&mut self, index: u32, alias: &str) -> Result<(), LinkError> {
         let end = (0..=ALIAS_MAX.min(alias.len())).rev().find(|end| alias.is_char_boundary(*end)).unwrap_or(0);
+        let aliased = LinkUnspec::new_with_index(index).alias(&alias[..end]).build();
         let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        let message = LinkUnspec::new_with_index(index).alias(&alias[..end]);
-        let aliased = self.request(Message::SetLink(message.build()), NLM_F_ACK);
-        done(aliased, "setting the alias of interface", || format!("number {index}"))?;
-        let message = LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]));
-        match self.request(Message::SetLink(message.build()), NLM_F_ACK) {
+        let mut quiet = aliased.clone();
+        quiet.attributes.push(LinkAttribute::AfSpecUnspec(vec![none]));
+        let set = match self.request(Message::SetLink(quiet), NLM_F_ACK) {
             // A kernel without IPv6 gives no such address anyway.
-            Err(e) if is(&e, Errno::EAFNOSUPPORT) => Ok(()),
-            set => done(set, "setting addrgenmode none of interface", || format!("number {index}")),
-        }
+            Err(e) if is(&e, Errno::EAFNOSUPPORT) => self.request(Message::SetLink(aliased), NLM_F_ACK),
+            set => set,
+        };
+        done(set, "setting alias and addrgenmode of interface", || format!("number {index}"))
     }
 
     /// `ip link set INDEX up`
@@ -196,20 +205,15 @@ impl Links {
     }
 
     /// The addresses of a link.
-    pub fn list_addresses(&mut self, index: u32) -> Result<Vec<IpAddr>, LinkError> {
+    pub fn list_addresses(&mut self, index: u32) -> Result<Vec<Address>, LinkError> {
         let answers = self.dump(Message::GetAddress(AddressMessage::default()));
         let answers =
             answers.map_err(|source| LinkError { operation: "listing", object: "addresses".into(), source })?;
-        let addresses = answers.into_iter().filter_map(|answer| match answer {
-            Message::NewAddress(message) if message.header.index == index => {
-                message.attributes.into_iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(address),
-                    _ => None,
-                })
-            }
+        let of_link = |answer: Message| match answer {
+            Message::NewAddress(message) if message.header.index == index => address_of(message),
             _ => None,
-        });
-        Ok(addresses.collect())
+        };
+        Ok(answers.into_iter().filter_map(of_link).collect())
     }
 
     /// The unicast routes of the main table, both families.
@@ -345,6 +349,19 @@ fn link_of(answer: Message) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+fn address_of(message: AddressMessage) -> Option<Address> {
+    let mut tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+    let mut address = None;
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Address(found) => address = Some(found),
+            AddressAttribute::Flags(flags) => tentative = flags.contains(AddressFlags::Tentative),
+            _ => {}
+        }
+    }
+    Some(Address { address: address?, tentative })
 }
 
 fn route_of(answer: Message) -> Option<Route> {

@@ -17,11 +17,11 @@ use crate::netlink::{Link, LinkError, Links, Route, VethEnd};
 use crate::netns::{NetnsError, OpenNetns};
 use crate::protocol::PodInterface;
 
-/// How long the kernel may take to notice a carrier.
-const CARRIER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the kernel may take to make a new interface work.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often it is asked.
-const CARRIER_POLL: Duration = Duration::from_micros(200);
+const SETTLE_POLL: Duration = Duration::from_micros(200);
 
 /// What a veth is made of.
 #[derive(Debug)]
@@ -34,6 +34,16 @@ pub struct Veth<'a> {
     pub interface: &'a PodInterface,
     /// Whose it is, for people who look at the host end.
     pub alias: &'a str,
+}
+
+/// A veth that is there, configured.
+#[derive(Debug)]
+pub struct Plugged {
+    /// Index of the host end.
+    pub host_index: u32,
+    pod_index: u32,
+    /// The pod's links. Entering its namespace takes a thread, which need not be had twice.
+    pod: Links,
 }
 
 /// The veth could not be made, compared or removed.
@@ -73,8 +83,8 @@ pub enum VethError {
 // === impl Veth ===
 
 impl Veth<'_> {
-    /// Makes both ends and configures the pod's. Gives the host end's index; that end is still down. After an error nothing is left.
-    pub fn create(&self, host: &mut Links) -> Result<u32, VethError> {
+    /// Makes both ends and configures the pod's; the host's is still down. After an error nothing is left.
+    pub fn create(&self, host: &mut Links) -> Result<Plugged, VethError> {
         self.add(host)?;
         self.configure(host).inspect_err(|_| {
             // The first error is the one to report.
@@ -82,21 +92,38 @@ impl Veth<'_> {
         })
     }
 
-    /// Brings up the host end, and with it the carrier of the pod's. Returns when both forward.
-    pub fn bring_up(&self, host: &mut Links, host_index: u32) -> Result<(), VethError> {
-        host.set_up(host_index)?;
+    /// The veth that is there already, if it is as it should be.
+    pub fn find(&self, host: &mut Links) -> Result<Option<Plugged>, VethError> {
+        let Some(host_end) = host.get_link(&self.interface.host_interface)? else { return Ok(None) };
+        let whole = self.differences(host)?.is_empty();
         let mut pod = self.netns.run(Links::connect)??;
-        // The kernel notices a carrier in a task of its own, and an interface drops what it is given until then. That takes less
-        // than a millisecond; should it take much longer, packets are lost at first and nothing is wrong with the pod.
-        let deadline = Instant::now() + CARRIER_PATIENCE;
-        for (links, name) in [(&mut pod, self.ifname), (host, self.interface.host_interface.as_str())] {
-            while Instant::now() < deadline {
-                let link = links.get_link(name)?.ok_or_else(|| VethError::Vanished(name.into()))?;
-                if link.operational {
-                    break;
-                }
-                thread::sleep(CARRIER_POLL);
+        let pod_end = pod.get_link(self.ifname)?.filter(|_| whole);
+        Ok(pod_end.map(|pod_end| Plugged { host_index: host_end.index, pod_index: pod_end.index, pod }))
+    }
+
+    /// Brings up the host end, and with it the carrier of the pod's. Returns when both forward.
+    pub fn bring_up(&self, host: &mut Links, plugged: &mut Plugged) -> Result<(), VethError> {
+        host.set_up(plugged.host_index)?;
+        self.settle(host, plugged)
+    }
+
+    /// The kernel notices a carrier, and makes an IPv6 address usable, in tasks of its own; packets are lost until then. That takes
+    /// less than a millisecond. Should it take much longer, packets are lost at first and nothing is wrong with the pod.
+    fn settle(&self, host: &mut Links, plugged: &mut Plugged) -> Result<(), VethError> {
+        let deadline = Instant::now() + SETTLE_PATIENCE;
+        let mut settled = |plugged: &mut Plugged| -> Result<bool, VethError> {
+            // Addresses first: a request about a link waits for what the kernel is doing, so that the route is there, too.
+            let ipv6 = self.interface.addresses.iter().any(IpAddr::is_ipv6);
+            if ipv6 && plugged.pod.list_addresses(plugged.pod_index)?.iter().any(|address| address.tentative) {
+                return Ok(false);
             }
+            let vanished = |name: &str| VethError::Vanished(name.into());
+            let pod = plugged.pod.get_link(self.ifname)?.ok_or_else(|| vanished(self.ifname))?;
+            let name = &self.interface.host_interface;
+            Ok(pod.operational && host.get_link(name)?.ok_or_else(|| vanished(name))?.operational)
+        };
+        while !settled(plugged)? && Instant::now() < deadline {
+            thread::sleep(SETTLE_POLL);
         }
         Ok(())
     }
@@ -119,7 +146,7 @@ impl Veth<'_> {
         host.add_veth(here, there, self.netns.as_raw_fd(), self.interface.mtu)
     }
 
-    fn configure(&self, host: &mut Links) -> Result<u32, VethError> {
+    fn configure(&self, host: &mut Links) -> Result<Plugged, VethError> {
         let name = &self.interface.host_interface;
         let host_end = host.get_link(name)?.ok_or_else(|| VethError::Vanished(name.clone()))?;
         host.set_quiet(host_end.index, self.alias)?;
@@ -127,12 +154,12 @@ impl Veth<'_> {
             self.set_sysctls()?;
             Ok::<_, VethError>(Links::connect()?)
         })??;
-        self.configure_pod(&mut pod)?;
-        Ok(host_end.index)
+        let pod_index = self.configure_pod(&mut pod)?;
+        Ok(Plugged { host_index: host_end.index, pod_index, pod })
     }
 
     /// The order matters: addresses before up, so that the first packet has its source; up before routes, which need it.
-    fn configure_pod(&self, pod: &mut Links) -> Result<(), VethError> {
+    fn configure_pod(&self, pod: &mut Links) -> Result<u32, VethError> {
         let vanished = || VethError::Vanished(self.ifname.into());
         let loopback = pod.get_link("lo")?.ok_or_else(vanished)?;
         pod.set_up(loopback.index)?;
@@ -148,7 +175,7 @@ impl Veth<'_> {
         for route in self.routes(index) {
             pod.add_route(&route)?;
         }
-        Ok(())
+        Ok(index)
     }
 
     /// Runs in the pod's network namespace. A kernel without IPv6 has none of these files, and needs none for IPv4.
@@ -199,7 +226,8 @@ impl Veth<'_> {
             found.push(format!("the other end of interface {} is not {name}", self.ifname));
         }
         let addresses = pod.list_addresses(end.index)?;
-        let missing = self.interface.addresses.iter().filter(|address| !addresses.contains(address));
+        let present = |address: &IpAddr| addresses.iter().any(|found| found.address == *address);
+        let missing = self.interface.addresses.iter().filter(|address| !present(address));
         found.extend(missing.map(|address| format!("interface {} lacks address {address}", self.ifname)));
         let routes = pod.list_routes()?;
         let missing = self.routes(end.index).into_iter().filter(|route| !routes.contains(route));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use sdn_cni::MacAddr;
 use sdn_cni::mac::GATEWAY_MAC;
-use sdn_cni::netlink::{Links, Route};
+use sdn_cni::netlink::{Address, Links, Route};
 use sdn_cni::protocol::{
     Attachment, Dns, Failure, PodInterface, PodRoute, Prepared, Request, Response, code, decode, encode,
     host_interface_name,
@@ -169,6 +169,7 @@ fn a_pod_comes_is_checked_and_goes() {
             let pod = sandbox.pod("pod");
             let agent = Agent::with(sandbox.dir(), interface(addresses));
             let config = config(&agent.socket);
+            give_the_node_its_addresses();
             let result = run("ADD", Some(pod.path()), &config).expect_success();
             expect_result(&result, addresses, &pod);
             expect_pod_side(&pod, addresses);
@@ -211,7 +212,8 @@ fn expect_pod_side(pod: &PodNetns, addresses: &[&str]) {
     assert_eq!((link.mac, link.mtu), (Some(want.mac), 1450));
     let mut got = links.list_addresses(link.index).unwrap();
     got.sort();
-    assert_eq!(got, want.addresses, "these and no others, no link-local one");
+    let usable: Vec<Address> = want.addresses.iter().map(|ip| Address { address: *ip, tentative: false }).collect();
+    assert_eq!(got, usable, "these and no others, no link-local one");
     let routes = links.list_routes().unwrap();
     for route in &want.routes {
         let route = Route { destination: route.destination, gateway: Some(route.gateway), interface: link.index };
@@ -233,20 +235,29 @@ fn expect_host_side() {
     let link = links.get_link(&host_name()).unwrap().unwrap();
     assert!(link.up && link.veth);
     assert_eq!((link.mac, link.mtu), (Some(GATEWAY_MAC), 1450));
-    assert_eq!(links.list_addresses(link.index).unwrap(), [] as [IpAddr; 0], "no link-local address");
+    assert_eq!(links.list_addresses(link.index).unwrap(), [], "no link-local address");
     let alias = Command::new("ip").args(["link", "show", &host_name()]).output().unwrap();
     let alias = String::from_utf8(alias.stdout).unwrap();
     assert!(alias.contains("alias shop/web-0"), "{alias}");
+}
+
+const NODE: [&str; 2] = ["10.128.2.1", "fd01:0:0:2::1"];
+
+/// Before the pod comes: the kernel makes the route to an IPv6 address of the node in a task of its own.
+fn give_the_node_its_addresses() {
+    let mut host = Links::connect().unwrap();
+    let loopback = host.get_link("lo").unwrap().unwrap().index;
+    for address in NODE {
+        host.add_address(loopback, address.parse().unwrap()).unwrap();
+    }
 }
 
 /// A datagram from the pod to the node and back, at once: the first one must not be lost.
 fn expect_traffic(pod: &PodNetns, addresses: &[&str]) {
     let mut host = Links::connect().unwrap();
     let veth = host.get_link(&host_name()).unwrap().unwrap().index;
-    let loopback = host.get_link("lo").unwrap().unwrap().index;
     for address in interface(addresses).addresses {
-        let node: IpAddr = if address.is_ipv4() { "10.128.2.1" } else { "fd01:0:0:2::1" }.parse().unwrap();
-        host.add_address(loopback, node).unwrap();
+        let node: IpAddr = NODE[usize::from(address.is_ipv6())].parse().unwrap();
         host.add_route(&Route { destination: address.into(), gateway: None, interface: veth }).unwrap();
         host.add_neighbour(veth, address, interface(addresses).mac).unwrap();
         let server = UdpSocket::bind(SocketAddr::from((node, 0))).unwrap();

@@ -31,7 +31,7 @@ pub struct Counters {
     pub adds: AtomicU64,
     /// Time from an ADD's first message to its Done, summed, in microseconds. The plugin's own work is in it, the hook's wait too.
     pub add_micros: AtomicU64,
-    /// ADDs undone because the plugin went away or failed before Done.
+    /// ADDs that did not come to Done, whoever was the cause, and were undone as far as they had come.
     pub rollbacks: AtomicU64,
     /// DELs that ended in Done.
     pub dels: AtomicU64,

@@ -63,7 +63,7 @@ impl<N: PodNetwork> Shared<N> {
     ) -> Result<(Claim, PodInterface, CommitRequest), Failure> {
         tokio::select! {
             () = connection.closed() => return Err(gone(request)),
-            turn = self.turn(visit, request) => turn?,
+            turn = self.turn(visit, "ADD", &request.attachment) => turn?,
         }
         tokio::select! {
             () = connection.closed() => return Err(gone(request)),
@@ -79,14 +79,6 @@ impl<N: PodNetwork> Shared<N> {
             self.remove_host_interface(&interface.host_interface).await?;
         }
         Ok((claim, interface, commit?))
-    }
-
-    async fn turn(&self, visit: &mut Visit, request: &AddRequest) -> Result<(), Failure> {
-        let patience = self.config.limits.turn;
-        timeout(patience, visit.turn()).await.map_err(|_| {
-            let cause = format!("an earlier operation on it has not ended within {} s", patience.as_secs());
-            Failure::new(code::TRY_AGAIN_LATER, format!("ADD of {}", request.attachment), cause)
-        })
     }
 
     async fn wait_for_pod(&self, request: &AddRequest) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ impl<N: PodNetwork> Shared<N> {
         let attachment = &request.attachment;
         self.attachments.cancel_adds(attachment);
         let mut visit = self.attachments.visit(attachment);
-        self.turn_for(&mut visit, "DEL", attachment).await?;
+        self.turn(&mut visit, "DEL", attachment).await?;
         if let Some(lease) = self.leases.find(attachment) {
             // The plugin removes the interface before it asks. If it gave up waiting and the interface is there again, the container
             // has been added anew since, and this DEL is not meant for it.
@@ -50,7 +50,7 @@ impl<N: PodNetwork> Shared<N> {
     pub(super) async fn check(&self, connection: &mut Connection, request: CheckRequest) -> Result<(), Failure> {
         let attachment = &request.attachment;
         let mut visit = self.attachments.visit(attachment);
-        self.turn_for(&mut visit, "CHECK", attachment).await?;
+        self.turn(&mut visit, "CHECK", attachment).await?;
         let what = || format!("CHECK of {attachment}");
         let Some(lease) = self.leases.find(attachment) else {
             return Err(Failure::new(
@@ -138,7 +138,13 @@ impl<N: PodNetwork> Shared<N> {
         spawn_blocking(work).await.expect(NO_PANIC)
     }
 
-    async fn turn_for(&self, visit: &mut Visit, operation: &str, attachment: &Attachment) -> Result<(), Failure> {
+    /// Waits until earlier operations on the attachment are over, within limits.
+    pub(super) async fn turn(
+        &self,
+        visit: &mut Visit,
+        operation: &str,
+        attachment: &Attachment,
+    ) -> Result<(), Failure> {
         let patience = self.config.limits.turn;
         timeout(patience, visit.turn()).await.map_err(|_| {
             let cause = format!("an earlier operation on it has not ended within {} s", patience.as_secs());

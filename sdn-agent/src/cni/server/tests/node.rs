@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -202,6 +203,24 @@ impl Node {
 
     pub fn status(&self) -> Result<(), Failure> {
         commands::status(&self.config())
+    }
+
+    /// Runs the plugin as a runtime does. The error is what it said.
+    pub fn execute(&self, plugin: &Path, command: &str, pod: &PodNetns) -> Result<Value, String> {
+        let name = pod.path().file_name().unwrap().to_str().unwrap();
+        let mut process = Command::new(plugin);
+        process.env_clear().env("CNI_COMMAND", command).env("CNI_PATH", "/opt/cni/bin").env("CNI_NETNS", pod.path());
+        process.env("CNI_CONTAINERID", attachment(pod).container_id).env("CNI_IFNAME", "eth0");
+        process.env("CNI_ARGS", format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"));
+        let mut process = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let config = json!({ "cniVersion": "1.1.0", "name": "culvert", "agentSocket": self.socket });
+        process.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        if !output.status.success() {
+            return Err(stdout);
+        }
+        Ok(if stdout.is_empty() { Value::Null } else { serde_json::from_str(&stdout).expect("JSON on stdout") })
     }
 
     /// A connection whose other side is the test.
