@@ -33,7 +33,7 @@ struct Tool {
     purpose: Purpose,
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 3] = [
     Tool {
         command: "ip",
         package: "iproute2",
@@ -42,8 +42,6 @@ const TOOLS: [Tool; 5] = [
     },
     Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purpose: Purpose::Base },
     Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purpose: Purpose::Bench },
-    Tool { command: "sockperf", package: "sockperf", reason: "measures request latency", purpose: Purpose::Bench },
-    Tool { command: "perf", package: "linux-perf", reason: "counts cycles per byte", purpose: Purpose::Bench },
 ];
 
 /// One thing to install.
