@@ -8,7 +8,7 @@ use sdn_common::{Address, Endpoint, Forward, Hook, Node, NodeState, Reason, Side
 
 use crate::{
     encap,
-    family::{Family, IpHeader},
+    family::{Family, IpHeader, protocol},
     frame::{ETHERNET, Frame, Skb},
     hook, icmp, nat, origin,
     packet::Packet,
@@ -58,13 +58,13 @@ pub fn to_pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     packet.head.to = endpoint.mac;
     packet.head.from = wire::GATEWAY_MAC;
     packet.write_head(skb)?;
-    Ok(enter(skb, packet.hook, endpoint))
+    Ok(enter(packet.hook, endpoint))
 }
 
 /// `bpf_redirect_peer` spares the pod's packet a queue, but exists on ingress only: from egress it is dropped without a word
 /// (net/core/filter.c, skb_do_redirect). Through the veth's own queue goes also what a bandwidth limit shapes.
 #[inline(always)]
-pub fn enter(_: Skb, hook: Hook, endpoint: &Endpoint) -> Sent {
+fn enter(hook: Hook, endpoint: &Endpoint) -> Sent {
     let direct = !matches!(hook, Hook::HostOut) && endpoint.flags & Endpoint::SHAPED == 0;
     // SAFETY: plain numbers.
     let action =
@@ -106,7 +106,7 @@ pub fn to_outside<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     // An error's quote was translated with its flow; it has no port of its own. Neither has a later fragment.
     let port = if packet.is_icmp_error() { packet.source_port } else { packet.masquerade_port };
     nat::rewrite(skb, packet, &nat::Translation { end: nat::End::Source, address: local, port })?;
-    if packet.destination_port == state.vxlan_port && packet.protocol == crate::family::protocol::UDP {
+    if packet.destination_port == state.vxlan_port && packet.protocol == protocol::UDP {
         return Err(End::drop(Reason::PodVxlan));
     }
     packet.write_addresses(skb)?;

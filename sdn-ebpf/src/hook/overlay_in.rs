@@ -8,7 +8,7 @@ use crate::{
     family::{Family, IpHeader, V4, V6},
     fragment,
     frame::Skb,
-    packet::Packet,
+    packet::{Packet, Piece},
     parse, related, route, trust,
     verdict::{self, End, Sent, Stage},
 };
@@ -45,7 +45,11 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     if packet.head.ip.ttl() == 0 {
         return Err(End::drop(Reason::TtlExpired));
     }
-    fragment::follow(packet)?;
+    if packet.piece != Piece::Whole {
+        // Whoever is not believed leaves no trace in the table of fragments either.
+        trust::sender(packet)?;
+        fragment::follow(packet)?;
+    }
     if packet.is_icmp_error() {
         trust::sender(packet)?;
         packet.peer = packet.from.identity;
