@@ -10,6 +10,10 @@ pub mod api;
 pub mod client;
 mod routes;
 mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use agent::Agent;
 pub use routes::{admin, health};

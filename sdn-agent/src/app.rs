@@ -7,3 +7,4 @@ pub mod logging;
 pub mod node;
 pub mod overlay;
 pub mod readiness;
+pub mod stage;

@@ -15,3 +15,4 @@ pub mod observe;
 pub mod plan;
 pub mod preflight;
 pub mod sdnctl;
+pub mod terminal;

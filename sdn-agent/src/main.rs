@@ -9,6 +9,7 @@ use sdn_agent::app::command::{Action, Command, ConfigFormat};
 use sdn_agent::app::{keeper, node};
 use sdn_agent::config::{Config, Host};
 use sdn_agent::keeper::{Inherited, RoleCommand};
+use sdn_agent::preflight;
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -32,7 +33,7 @@ fn run(action: Action, config: Config) -> ExitCode {
             None => keeper::run(&config, &RoleCommand::itself()),
             Some(command) => keeper::run(&config, &RoleCommand::other(command)),
         },
-        Action::Preflight(_arguments) => todo!(),
+        Action::Preflight(arguments) => preflight::run(&config, arguments.output),
         Action::Config(arguments) => {
             match arguments.output {
                 ConfigFormat::Yaml => print!("{}", config.to_yaml()),

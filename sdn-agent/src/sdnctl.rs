@@ -1,1 +1,141 @@
-//! sdnctl
+//! `sdnctl`: what the agent of this node knows, for people and for scripts.
+
+pub mod command;
+mod output;
+mod render;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::api::{DropCount, EventLine, NodeRow, PodRow, Status};
+use crate::admin::client::{Client, ClientError};
+use crate::terminal::Terminal;
+use command::{Action, Command, DropArgs, GetArgs, Resource};
+use output::Output;
+
+/// Exit codes; `--help` lists them.
+pub mod code {
+    /// Something failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage; clap's own code.
+    pub const USAGE: u8 = 2;
+    /// Nobody answers at the agent's socket.
+    pub const UNREACHABLE: u8 = 3;
+    /// `status`: the agent is there and not ready.
+    pub const NOT_READY: u8 = 4;
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The agent.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Standard output.
+    #[error("write to standard output: {0}")]
+    Write(#[from] io::Error),
+    /// The process.
+    #[error("start: {0}")]
+    Start(io::Error),
+}
+
+/// Does what the command line says.
+pub fn run(command: Command) -> ExitCode {
+    let terminal = Terminal::stdout();
+    let outcome = match &command.action {
+        Action::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Command::command(), "sdnctl", &mut io::stdout());
+            Ok(0)
+        }
+        _ => on_runtime(ask(&command, terminal)),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        // Whoever read the output has seen enough, like `head`.
+        Err(Error::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sdnctl: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Client(ClientError::Unreachable { .. } | ClientError::Silent { .. }) => code::UNREACHABLE,
+        _ => code::FAILED,
+    }
+}
+
+fn on_runtime(work: impl Future<Output = Result<u8, Error>>) -> Result<u8, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+    runtime.block_on(work)
+}
+
+async fn ask(command: &Command, terminal: Terminal) -> Result<u8, Error> {
+    let client = Client::new(&command.socket);
+    let output = command.output();
+    match &command.action {
+        Action::Status { .. } => {
+            let status: Status = client.get("/v1/status").await?;
+            write(&output.of(&status, |wide| render::status(&status, terminal, wide)))?;
+            return Ok(if status.waiting.is_empty() { 0 } else { code::NOT_READY });
+        }
+        Action::Get(arguments) => get(&client, arguments, output, terminal).await?,
+        Action::Drops(arguments) => drops(&client, arguments, output, terminal).await?,
+        Action::Completions { .. } => {}
+    }
+    Ok(0)
+}
+
+async fn get(client: &Client, arguments: &GetArgs, output: Output, terminal: Terminal) -> Result<(), Error> {
+    let text = match arguments.resource {
+        Resource::Pods => {
+            let mut pods: Vec<PodRow> = client.get("/v1/pods").await?;
+            pods.retain(|pod| arguments.wants(&pod.namespace, &pod.name));
+            output.of(&pods, |wide| render::pods(&pods, terminal, wide))
+        }
+        Resource::Nodes => {
+            let mut nodes: Vec<NodeRow> = client.get("/v1/nodes").await?;
+            nodes.retain(|node| arguments.names.is_empty() || arguments.names.contains(&node.name));
+            output.of(&nodes, |wide| render::nodes(&nodes, terminal, wide))
+        }
+    };
+    write(&text)
+}
+
+async fn drops(client: &Client, arguments: &DropArgs, output: Output, terminal: Terminal) -> Result<(), Error> {
+    if !arguments.watch {
+        let mut rows: Vec<DropCount> = client.get("/v1/drops").await?;
+        rows.retain(|row| arguments.wants(&row.reason, &row.endpoint));
+        return write(&output.of(&rows, |wide| render::drops(&rows, terminal, wide)));
+    }
+    let mut lines = client.lines("/v1/drops/events").await?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(Error::Start)?;
+    loop {
+        let line: EventLine = tokio::select! {
+            line = lines.next() => match line? {
+                Some(line) => line,
+                None => return Ok(()),
+            },
+            _ = interrupted.recv() => return Ok(()),
+        };
+        match &line {
+            EventLine::Event(event) if !arguments.wants(&event.reason, &event.endpoint) => {}
+            _ => write(&output.line(&line, || render::event(&line, terminal)))?,
+        }
+    }
+}
+
+fn write(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -245,6 +245,3 @@ pub(crate) fn resident_bytes() -> Vec<u64> {
     let keeper = crate::keeper::Inherited::is_role().then(|| nix::unistd::getppid().to_string());
     std::iter::once("self".to_owned()).chain(keeper).filter_map(|process| resident(&process)).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,7 +29,9 @@ pub fn admin<D: Dataplane>(agent: Arc<Agent<D>>) -> Router {
         .route("/v1/nodes", get(nodes::<D>))
         .route("/v1/drops", get(drops::<D>))
         .route("/v1/drops/events", get(events::<D>))
-        .fallback(async || refuse(StatusCode::NOT_FOUND, "there is nothing at this path (is sdnctl newer than the agent?)"))
+        .fallback(async || {
+            refuse(StatusCode::NOT_FOUND, "there is nothing at this path (is sdnctl newer than the agent?)")
+        })
         .with_state(agent)
 }
 

@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -22,29 +22,47 @@ const BUFFER: usize = 16 * 1024;
 /// After an accept that failed, as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A socket that connections come from.
+trait Door: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection; `None` if it was refused.
+    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<Option<UnixStream>> {
+        let (stream, _) = self.accept().await?;
+        Ok(admit(&stream).then_some(stream))
+    }
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<Option<TcpStream>> {
+        Ok(Some(self.accept().await?.0))
+    }
+}
+
 /// Serves a unix socket to root and to this process' own user, until it is dropped.
 pub async fn serve_unix(listener: UnixListener, router: Router) {
-    serve(router, async || {
-        let (stream, _) = listener.accept().await?;
-        Ok(admit(&stream).then_some(stream))
-    })
-    .await;
+    serve(listener, router).await;
 }
 
 /// Serves a TCP socket to everybody, until it is dropped.
 pub async fn serve_tcp(listener: TcpListener, router: Router) {
-    serve(router, async || Ok(Some(listener.accept().await?.0))).await;
+    serve(listener, router).await;
 }
 
-async fn serve<S>(router: Router, mut accept: impl AsyncFnMut() -> io::Result<Option<S>>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve(door: impl Door, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        match accept().await {
+        match Door::accept(&door).await {
             Ok(Some(stream)) => drop(connections.spawn(connection(stream, router.clone(), place))),
             Ok(None) => {}
             Err(error) => {

@@ -1,26 +1,288 @@
 //! The node role: what is started, with what, in which order.
 //!
-//! # What the role gives to the dataplane, and what it asks of it
+//! ```text
+//! doors → capabilities → writer lock → this machine → cluster → node and uplink → culvert0 → programs → leases → apply → CNI
+//! ```
 //!
-//! In this order, on one thread (a `current_thread` runtime), holding CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON only:
-//!
-//! 1. `kernel::bpf::Dataplane::open(bpf::Start { config: &Config, node: &Node, uplink: &Uplink, vxlan_ifindex: u32 })`
-//!    loads, converts and pins, attaches to culvert0 and the uplink. The writer lock is held already (an flock on the pin
-//!    directory itself, `config.paths.bpffs`).
-//! 2. `apply::spawn(apply::Start { dataplane, config: Arc<Config>, node_name, snapshots: watch::Receiver<Snapshot>,
-//!    uplink: watch::Receiver<Uplink>, vxlan_ifindex })` starts the loop that makes the kernel agree with each snapshot and
-//!    uplink, and returns a handle which implements `cni::PodNetwork` and [`crate::observe::Dataplane`].
-//! 3. At a graceful stop the handle is dropped; everything stays pinned and forwards on.
-//!
-//! culvert0, its addresses, MTU and routes, and sysctls of our own devices belong to the role (`kernel::netlink`,
-//! `kernel::sysctl`); TCX programs, maps and links belong to the dataplane.
+//! It ends in the reverse order, and leaves the dataplane behind: pinned, attached, forwarding. What is not reached yet is said by
+//! the readiness, at /readyz and by `sdnctl status`, and is waited for; what cannot be got over ends the role, and the keeper
+//! starts the next one.
 
+mod derive;
+mod install;
+
+use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
+use nix::sys::prctl;
+use sdn_cluster::source::manifests::{self, Missing};
+use sdn_cluster::{Cluster, Snapshot, snapshot, store};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::keeper::{ADMIN, CNI, METRICS};
+use super::lock::{LockError, WriterLock};
+use super::overlay::OverlayKeeper;
+use super::readiness::Readiness;
+use super::{logging, stage};
+use crate::admin::{self, Agent};
+use crate::apply::{self, Handle, StartError};
+use crate::cni::server::Limits;
+use crate::cni::{LeaseError, Leases, Server, ServerConfig};
+use crate::config::{Config, ConfigError};
+use crate::keeper::{Inherited, KeeperError};
+use crate::kernel::bpf::{Dataplane, OpenError, Options, PinDirectory, PinError};
+use crate::kernel::capabilities::{self, CapabilityError, KEPT};
+use crate::kernel::netlink::{Netlink, NetlinkError, follow_uplink};
+use crate::plan::Settings;
+use crate::preflight::{self, Unfit};
+use derive::Derived;
+
+/// Threads for what blocks: leases are written and synced to disk there. One grows for a moment under a burst of ADDs.
+const BLOCKING_THREADS: usize = 4;
+/// An idle one's stack and allocator arena are given back soon.
+const BLOCKING_IDLE: Duration = Duration::from_secs(2);
+/// Between two writes of the last snapshot.
+const SAVE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What ends a node role that nobody has asked to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration lacks what a node needs.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The keeper's sockets are not as expected.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// The runtime, its signals or its sockets cannot be set up.
+    #[error("{operation}: {cause}")]
+    Process {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A capability is missing, or the others could not be given up.
+    #[error(transparent)]
+    Capabilities(#[from] CapabilityError),
+    /// The pin directory cannot be used.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// The writer lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// This machine cannot be a node.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The source cannot be opened.
+    #[error(transparent)]
+    Cluster(#[from] sdn_cluster::Error),
+    /// rtnetlink cannot be used.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The programs cannot be loaded.
+    #[error(transparent)]
+    Dataplane(#[from] OpenError),
+    /// The leases cannot be read.
+    #[error(transparent)]
+    Leases(#[from] LeaseError),
+    /// The apply loop cannot be started.
+    #[error(transparent)]
+    Apply(#[from] StartError),
+}
+
+/// The sockets that the keeper passes.
+struct Sockets {
+    cni: std::os::unix::net::UnixListener,
+    admin: std::os::unix::net::UnixListener,
+    metrics: std::net::TcpListener,
+}
+
+/// A node role that serves: dropping it ends it.
+struct Node {
+    server: Server<Handle>,
+    tasks: JoinSet<()>,
+    _lock: WriterLock,
+}
 
 /// Runs the role until it is asked to end.
 pub fn run(config: Config) -> ExitCode {
-    let _ = config;
-    ExitCode::FAILURE
+    logging::start(&config.log);
+    match run_role(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_role(config: Config) -> Result<(), Error> {
+    let mut inherited = Inherited::take()?;
+    // Started through /proc/self/exe, it would be called "exe".
+    let _ = prctl::set_name(c"sdn-agent");
+    let sockets =
+        Sockets { cni: inherited.unix(CNI)?, admin: inherited.unix(ADMIN)?, metrics: inherited.tcp(METRICS)? };
+    capabilities::require(&KEPT)?;
+    capabilities::reduce_to(&KEPT)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .build()
+        .map_err(failed("start the runtime"))?;
+    let outcome = runtime.block_on(serve(Arc::new(config), sockets));
+    // What still blocks there may be cut off anywhere: leases survive even a SIGKILL.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {
+    move |cause| Error::Process { operation, cause }
+}
+
+/// The doors first, so that they can say what the rest waits for; then the rest.
+async fn serve(config: Arc<Config>, sockets: Sockets) -> Result<(), Error> {
+    let mut stop = stop_signal()?;
+    let agent = Arc::new(Agent::new(Arc::clone(&config), Readiness::waiting_for(&stage::ALL)));
+    let mut doors = JoinSet::new();
+    let admin = UnixListener::from_std(sockets.admin).map_err(failed("listen on the admin socket"))?;
+    doors.spawn(admin::serve_unix(admin, admin::admin(Arc::clone(&agent))));
+    let metrics = TcpListener::from_std(sockets.metrics).map_err(failed("listen on the metrics address"))?;
+    doors.spawn(admin::serve_tcp(metrics, admin::health(Arc::clone(&agent))));
+    let cni = UnixListener::from_std(sockets.cni).map_err(failed("listen on the CNI socket"))?;
+    let node = tokio::select! {
+        started = start(&config, &agent) => started?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    tracing::info!(node = config.node_name, "serving");
+    node.serve(cni, stop).await;
+    tracing::info!("ending; what is in the kernel goes on forwarding");
+    Ok(())
+}
+
+/// Becomes true at SIGTERM or SIGINT.
+fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("listen for SIGINT"))?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sender.send_replace(true);
+        // Kept, so that the receivers see the value and not the end of the channel.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}
+
+/// The plan. Each line needs what the ones above it have made.
+async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node, Error> {
+    let readiness = &agent.readiness;
+    let mut tasks = JoinSet::new();
+    let pins = PinDirectory::prepare(&config.paths.bpffs)?;
+    let lock = WriterLock::take(&config.paths.bpffs).await?;
+    preflight::require(config)?;
+    readiness.reached(stage::MACHINE);
+
+    let cluster = open_cluster(config, &mut tasks).await?;
+    let _ = agent.cluster.set(cluster.clone());
+    let netlink = Netlink::open()?;
+    let (node, uplink) = tokio::join!(
+        derive::own_node(cluster.snapshots.clone(), config, readiness),
+        follow_uplink(config.uplink.clone(), |why| readiness.blocked(stage::UPLINK, why)),
+    );
+    let uplink = uplink?;
+    let _ = agent.uplink.set(uplink.clone());
+    derive::keep_apart(&uplink, config, readiness, &mut tasks).await;
+
+    let overlay = OverlayKeeper {
+        netlink,
+        config: Arc::clone(config),
+        node: node.clone(),
+        uplink: uplink.uplink.clone(),
+        readiness: readiness.clone(),
+        stage: stage::OVERLAY,
+    };
+    let overlay = overlay.start().await;
+    let _ = agent.overlay.set(overlay.clone());
+    let Derived { subnets, mtu } = derive::follow(node, uplink.uplink.clone(), config, &mut tasks);
+    let _ = agent.mtu.set(mtu.clone());
+
+    let dataplane = Dataplane::open(&Options { pins, record: false })?;
+    let leases = Leases::open(&config.paths.leases(), &subnets.borrow())?;
+    let _ = agent.leases.set(leases.clone());
+    let (handle, applying) = apply::spawn(apply::Start {
+        dataplane,
+        settings: Settings::from(config.as_ref()),
+        timeouts: (&config.conntrack).into(),
+        snapshots: cluster.snapshots,
+        uplink: uplink.uplink,
+        vxlan: overlay,
+        pods: leases.pods(),
+    })?;
+    let _ = agent.dataplane.set(handle.clone());
+    // It ends by itself only by a panic, and then nothing would be applied any more: the role ends too.
+    tasks.spawn(async move { drop(applying.await) });
+
+    let forwarding = derive::forwarding(&handle, readiness, &mut tasks);
+    let server = ServerConfig {
+        subnets,
+        mtu,
+        readiness: forwarding.clone(),
+        dns: sdn_cni::protocol::Dns::default(),
+        pod_known: None,
+        limits: Limits::default(),
+    };
+    let server = Server::new(leases, Arc::new(handle), server, Arc::clone(&agent.counters));
+    install::spawn(config, forwarding, readiness, &mut tasks);
+    Ok(Node { server, tasks, _lock: lock })
+}
+
+/// The cluster as the manifests have it, and until they are read as it was last known.
+async fn open_cluster(config: &Config, tasks: &mut JoinSet<()>) -> Result<Cluster, Error> {
+    let options = manifests::Options { missing: Missing::Wait, ..manifests::Options::default() };
+    let source = manifests::open(config.source()?, options).await?;
+    let path = config.paths.last_snapshot();
+    if let Err(error) = std::fs::create_dir_all(&config.paths.state) {
+        tracing::warn!(%error, path = %config.paths.state.display(), "cannot make the state directory");
+    }
+    let last = Snapshot::load(&path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "starting without the last snapshot");
+        None
+    });
+    let cluster = store::spawn_from(source, last.unwrap_or_default());
+    tasks.spawn(snapshot::keep_saved(cluster.snapshots.clone(), path, SAVE_PAUSE));
+    Ok(cluster)
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Serves the CNI plugin until it is time to stop, and finishes what is under way.
+    async fn serve(mut self, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+        let asked = async move { drop(stop.wait_for(|stop| *stop).await) };
+        tokio::select! {
+            () = self.server.run(listener, asked) => {}
+            // Most of the others end only with the role; one that panicked takes it along.
+            () = first_panic(&mut self.tasks) => tracing::error!("a part of the role has failed: starting over"),
+        }
+    }
+}
+
+/// Waits for ever, or for a task that panicked.
+async fn first_panic(tasks: &mut JoinSet<()>) {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(error)) if error.is_panic() => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -20,11 +20,11 @@ impl Readiness {
     pub fn blocked(&self, stage: &'static str, why: impl Into<String>) {
         let why = why.into();
         self.0.send_if_modified(|waiting| {
-            if waiting.get(stage) == Some(&why) {
-                return false;
+            match waiting.insert(stage, why.clone()) {
+                Some(before) if before == why => return false,
+                Some(_) => tracing::info!(stage, why, "waiting"),
+                None => tracing::warn!(stage, why, "not ready any more"),
             }
-            tracing::warn!(stage, why, "not ready");
-            waiting.insert(stage, why.clone());
             true
         });
     }

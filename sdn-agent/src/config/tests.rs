@@ -58,7 +58,9 @@ fn layers_have_precedence() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let rows: &[(&[&str], Option<(&str, &str)>, &str)] = &[
+    // (command line, file's extension and text) → part of the error
+    type Row = (&'static [&'static str], Option<(&'static str, &'static str)>, &'static str);
+    let rows: &[Row] = &[
         (&["--node-name", "Node_1"], None, "setting node-name (flag --node-name): \"Node_1\" is no name of a Node"),
         (&["--vxlan-port", "0"], None, "setting vxlan-port (flag --vxlan-port): port 0 means none"),
         (

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::link::{InfoData, LinkAttribute, LinkFlags, LinkInfo
 use rtnetlink::{Handle, LinkUnspec};
 
 pub use route::{ROUTE_PROTOCOL, Route};
-pub use uplink::{Following, Uplink, follow_uplink};
+pub use uplink::{Following, Uplink, find_uplink, follow_uplink};
 pub use vxlan::VxlanLink;
 
 /// An open rtnetlink socket, cheap to clone. Its other half is a task of the runtime it was opened in.

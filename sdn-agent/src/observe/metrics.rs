@@ -85,10 +85,11 @@ impl Sample {
         self.gauge("build_info", "Version and node of the agent; always 1.", vec![(version, Value::Whole(1))]);
         let waiting = agent.readiness.waiting();
         self.gauge("ready", "Whether the agent is ready.", one(u64::from(waiting.is_empty())));
-        self.gauge("uptime_seconds", "Time since the role started.", vec![(
-            Vec::new(),
-            Value::Real(agent.started.elapsed().as_secs_f64()),
-        )]);
+        self.gauge(
+            "uptime_seconds",
+            "Time since the role started.",
+            vec![(Vec::new(), Value::Real(agent.started.elapsed().as_secs_f64()))],
+        );
         let processes = ["role", "keeper"].into_iter().zip(resident_bytes());
         let rows = processes.map(|(process, bytes)| (vec![("process", process.to_owned())], Value::Whole(bytes)));
         self.gauge("resident_memory_bytes", "Resident memory of the agent's processes.", rows.collect());
@@ -112,13 +113,20 @@ impl Sample {
         let mut rows = Vec::new();
         for usage in leases.usage() {
             for (state, count) in [("used", usage.used), ("free", usage.free)] {
-                rows.push((vec![("subnet", usage.subnet.to_string()), ("state", state.to_owned())], Value::Whole(count)));
+                rows.push((
+                    vec![("subnet", usage.subnet.to_string()), ("state", state.to_owned())],
+                    Value::Whole(count),
+                ));
             }
         }
         self.gauge("addresses", "Addresses of the node's host subnets.", rows);
         self.gauge("local_pods", "Pods attached to this node.", one(leases.pods().len() as u64));
         let quarantined = leases.quarantined().len();
-        self.gauge("quarantined_leases", "Lease files that could not be read and were put aside.", one(quarantined as u64));
+        self.gauge(
+            "quarantined_leases",
+            "Lease files that could not be read and were put aside.",
+            one(quarantined as u64),
+        );
     }
 
     fn add_cni(&mut self, counters: &Counters) {
@@ -133,7 +141,11 @@ impl Sample {
         let failures = counters.failures().map(|(code, count)| (vec![("code", code.to_string())], Value::Whole(count)));
         self.counter("cni_failures", "Operations that failed, by CNI error code; 0 is any other.", failures.collect());
         let single = |counter| vec![(Vec::new(), read(counter))];
-        self.counter("cni_rollbacks", "ADDs undone because the plugin failed or went away.", single(&counters.rollbacks));
+        self.counter(
+            "cni_rollbacks",
+            "ADDs undone because the plugin failed or went away.",
+            single(&counters.rollbacks),
+        );
         let help = "Leases taken back because their container was gone without a DEL.";
         self.counter("cni_reclaimed", help, single(&counters.reclaimed));
         self.counter("cni_strangers", "Connections refused because of their user.", single(&counters.strangers));
@@ -144,10 +156,11 @@ impl Sample {
         self.counter("apply_passes", "Passes that made the kernel agree with the plan.", one(applied.passes));
         self.counter("apply_writes", "Map entries and links written.", one(applied.writes));
         self.gauge("apply_generation", "Snapshot that the last pass was made for.", one(applied.generation));
-        self.gauge("apply_seconds", "Time that the last pass took.", vec![(
-            Vec::new(),
-            Value::Real(applied.took_micros as f64 / 1e6),
-        )]);
+        self.gauge(
+            "apply_seconds",
+            "Time that the last pass took.",
+            vec![(Vec::new(), Value::Real(applied.took_micros as f64 / 1e6))],
+        );
         let help = "Entries that the kernel refused and is being asked again.";
         self.gauge("apply_failures", help, one(applied.failures.len() as u64));
         let help = "Objects of the cluster that cannot be used as they are.";

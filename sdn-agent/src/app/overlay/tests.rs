@@ -84,7 +84,8 @@ fn the_device_is_made_kept_and_repaired() {
         assert_eq!(rp_filter.trim(), "0");
 
         // Another subnet, MTU and MAC: the same device.
-        let moved = Overlay { mtu: 1400, ..Overlay::wanted(&config(), &self::node(&["10.128.4.0/23"], &[]), &uplink).unwrap() };
+        let moved =
+            Overlay { mtu: 1400, ..Overlay::wanted(&config(), &self::node(&["10.128.4.0/23"], &[]), &uplink).unwrap() };
         assert_eq!(moved.ensure(&netlink).await.unwrap(), device);
         let link = netlink.find_link(DEVICE).await.unwrap().unwrap();
         assert_eq!((link.mtu, link.mac), (1400, [0x0a, 0x58, 10, 128, 4, 1]));

@@ -132,6 +132,14 @@ async fn wait(changed: &Notify) {
     tokio::time::sleep(BURST).await;
 }
 
+/// The uplink as it is now, or why there is none.
+pub async fn find_uplink(netlink: &Netlink, configured: Option<&str>) -> Result<Result<Uplink, String>, NetlinkError> {
+    Ok(match look(netlink, configured).await? {
+        Look::Found(uplink) => Ok(uplink),
+        Look::Missing(why) => Err(why),
+    })
+}
+
 async fn look(netlink: &Netlink, configured: Option<&str>) -> Result<Look, NetlinkError> {
     let links = netlink.list_links().await?;
     let link = match configured {

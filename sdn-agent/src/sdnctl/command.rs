@@ -1,0 +1,166 @@
+//! The command line of `sdnctl`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::output::Output;
+use crate::config::default_admin_socket;
+
+/// See what Culvert's agent on this node knows and does.
+#[derive(Debug, Parser)]
+#[command(name = "sdnctl", version, max_term_width = 120, after_help = HELP)]
+pub struct Command {
+    /// The agent's admin socket
+    #[arg(long, global = true, env = "CULVERT_SOCKET", value_name = "PATH", default_value_os_t = default_admin_socket())]
+    pub socket: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What `sdnctl` can do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// How the agent is: ready or what it waits for, uplink, tunnel, capabilities, programs, maps, problems
+    #[command(
+        after_help = "Examples:\n  sdnctl status\n  sdnctl status -o json | jq .waiting\n\nExit code 4: the agent is not ready."
+    )]
+    Status {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// List pods or nodes as the agent knows them
+    #[command(after_help = GET_EXAMPLES)]
+    Get(GetArgs),
+    /// What was dropped, and why: exact counts, or examples as they happen
+    #[command(after_help = DROPS_EXAMPLES)]
+    Drops(DropArgs),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  sdnctl completions bash > /etc/bash_completion.d/sdnctl\n  sdnctl completions zsh > \"${fpath[1]}/_sdnctl\"\n  sdnctl completions fish > ~/.config/fish/completions/sdnctl.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Flags of `sdnctl get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// What to list
+    pub resource: Resource,
+    /// Only these
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Only pods of this namespace [default: all]
+    #[arg(short, long, conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// Pods of all namespaces, as without -n
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Flags of `sdnctl drops`.
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    /// Only drops for this reason
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// Only drops of this pod, NAMESPACE/NAME
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Show examples as they happen, until interrupted. They are rate-limited: for counts, leave this out
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Resource {
+    /// Pods of the cluster, and what is attached to this node.
+    #[value(alias = "pod", alias = "po")]
+    Pods,
+    /// Nodes of the cluster.
+    #[value(alias = "node", alias = "no")]
+    Nodes,
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with more columns.
+    Wide,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+}
+
+const HELP: &str = "\
+Examples:
+  sdnctl status                     is the agent ready, and what does it see?
+  sdnctl get pods -n shop -o wide   which veth is whose?
+  sdnctl drops --pod shop/cart      why do its packets not arrive?
+  sdnctl drops --watch              what is being dropped right now?
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers at the socket, 4 status: the agent is not ready.
+Colours only on a terminal, and not with NO_COLOR set.";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  sdnctl get pods
+  sdnctl get pods -n shop cart-0 -o yaml
+  sdnctl get nodes -o wide";
+
+const DROPS_EXAMPLES: &str = "\
+Examples:
+  sdnctl drops
+  sdnctl drops --reason stale_peer -o json
+  sdnctl drops --pod shop/cart-0 --watch";
+
+// === impl Command ===
+
+impl Command {
+    /// The form of what this command puts out.
+    pub(super) fn output(&self) -> Output {
+        match &self.action {
+            Action::Status { output } => Output(*output),
+            Action::Get(arguments) => Output(arguments.output),
+            Action::Drops(arguments) => Output(arguments.output),
+            Action::Completions { .. } => Output(Format::Table),
+        }
+    }
+}
+
+// === impl GetArgs ===
+
+impl GetArgs {
+    /// Whether a pod is asked for.
+    pub(super) fn wants(&self, namespace: &str, name: &str) -> bool {
+        let named = self.names.is_empty() || self.names.iter().any(|wanted| wanted == name);
+        named && self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+    }
+}
+
+// === impl DropArgs ===
+
+impl DropArgs {
+    /// Whether a drop is asked for.
+    pub(super) fn wants(&self, reason: &str, endpoint: &str) -> bool {
+        self.reason.as_ref().is_none_or(|wanted| wanted == reason)
+            && self.pod.as_ref().is_none_or(|wanted| wanted == endpoint)
+    }
+}
