@@ -244,31 +244,49 @@ impl Links {
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
-        let mut answers = Vec::new();
-        let mut interrupted = false;
+        let mut answers = Answers { sequence: self.sequence, messages: Vec::new(), interrupted: false };
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(io::Error::other)?;
-                let length = (answer.header.length as usize).next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
-                if answer.header.sequence_number != self.sequence {
-                    continue;
-                }
-                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-                match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => answers.push(message),
-                    NetlinkPayload::Error(error) => match error.code {
-                        None => return Ok(answers),
-                        Some(code) => return Err(io::Error::from_raw_os_error(-code.get())),
-                    },
-                    NetlinkPayload::Done(_) if interrupted => return Err(io::ErrorKind::Interrupted.into()),
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    _ => {}
-                }
+            if answers.take(&datagram)? {
+                return Ok(answers.messages);
             }
         }
+    }
+}
+
+/// What the kernel has answered to a request so far.
+struct Answers {
+    sequence: u32,
+    messages: Vec<Message>,
+    /// A dump changed underneath.
+    interrupted: bool,
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// Takes the messages of a datagram. True when the answer is complete.
+    fn take(&mut self, mut datagram: &[u8]) -> io::Result<bool> {
+        while !datagram.is_empty() {
+            let answer = NetlinkMessage::<Message>::deserialize(datagram).map_err(io::Error::other)?;
+            let length = (answer.header.length as usize).next_multiple_of(4);
+            datagram = datagram.get(length..).unwrap_or_default();
+            if answer.header.sequence_number != self.sequence {
+                continue;
+            }
+            self.interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => self.messages.push(message),
+                NetlinkPayload::Error(error) => match error.code {
+                    None => return Ok(true),
+                    Some(code) => return Err(io::Error::from_raw_os_error(-code.get())),
+                },
+                NetlinkPayload::Done(_) if self.interrupted => return Err(io::ErrorKind::Interrupted.into()),
+                NetlinkPayload::Done(_) => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -45,6 +45,9 @@ pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Connections served at the same time; the rest wait in the socket's queue.
 const CONNECTIONS: usize = 512;
 
+/// How long to wait after a failed accept, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Serves the plugin until it is told to stop.
 #[derive(Debug)]
 pub struct Server<N>(Arc<Shared<N>>);
@@ -121,46 +124,17 @@ impl<N: PodNetwork> Server<N> {
     /// done. What is under way then is finished; new connections stay in the socket's queue for the next agent.
     pub async fn run(self, listener: UnixListener, stop: impl Future<Output = ()>) {
         let shared = self.0;
+        let mut beside = JoinSet::new();
+        beside.spawn(shared.clone().follow_subnets());
         shared.resume().await;
-        let mut subnets = shared.config.subnets.clone();
-        let mut tasks = JoinSet::new();
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut reclaim = tokio::time::interval(shared.config.limits.reclaim);
-        reclaim.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        reclaim.reset();
-        let mut reclaiming = JoinSet::new();
-        tokio::pin!(stop);
-        loop {
-            let place = places.clone().acquire_owned();
-            let accept = async {
-                let place = place.await.expect("the semaphore is never closed");
-                (listener.accept().await, place)
-            };
-            tokio::select! {
-                () = &mut stop => break,
-                (accepted, place) = accept => match accepted {
-                    Ok((stream, _)) => {
-                        let shared = shared.clone();
-                        tasks.spawn(async move {
-                            shared.serve(stream).await;
-                            drop(place);
-                        });
-                    }
-                    Err(error) => {
-                        warn!(%error, "accepting a connection of the CNI plugin");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Ok(()) = subnets.changed() => shared.take_subnets(&mut subnets),
-                _ = reclaim.tick(), if reclaiming.is_empty() => {
-                    let shared = shared.clone();
-                    reclaiming.spawn(async move { shared.reclaim().await });
-                }
-                Some(_) = reclaiming.join_next() => {}
-                Some(_) = tasks.join_next() => {}
-            }
+        beside.spawn(shared.clone().keep_reclaiming());
+        let mut operations = JoinSet::new();
+        tokio::select! {
+            () = stop => {}
+            () = shared.accept(&listener, &mut operations) => {}
         }
-        let finished = async { while tasks.join_next().await.is_some() {} };
+        drop(beside);
+        let finished = async { while operations.join_next().await.is_some() {} };
         if tokio::time::timeout(shared.config.limits.stop, finished).await.is_err() {
             warn!("stopping in the middle of CNI operations; their plugins undo them");
         }
@@ -170,10 +144,50 @@ impl<N: PodNetwork> Server<N> {
 // === impl Shared ===
 
 impl<N: PodNetwork> Shared<N> {
-    fn take_subnets(&self, subnets: &mut watch::Receiver<Vec<IpNet>>) {
-        let subnets = subnets.borrow_and_update();
-        info!(subnets = ?*subnets, "host subnets changed");
-        self.leases.set_subnets(&subnets);
+    /// Takes connections for ever, as many at a time as there are places.
+    async fn accept(self: &Arc<Self>, listener: &UnixListener, operations: &mut JoinSet<()>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                // Only to forget it; the loop comes back here at once.
+                Some(_) = operations.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let shared = self.clone();
+                    operations.spawn(async move {
+                        shared.serve(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "accepting a connection of the CNI plugin");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Hands out addresses of the subnets that the node has now.
+    async fn follow_subnets(self: Arc<Self>) {
+        let mut subnets = self.config.subnets.clone();
+        loop {
+            let now = subnets.borrow_and_update().clone();
+            info!(subnets = ?now, "addresses of pods come from these subnets");
+            self.leases.set_subnets(&now);
+            if subnets.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn keep_reclaiming(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.config.limits.reclaim).await;
+            self.reclaim().await;
+        }
     }
 
     /// One connection, from the first message to the last.
