@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn addresses_come_back_as_they_were() {
-        for text in ["10.128.0.5", "0.0.0.0", "fd01::7", "::ffff:0:1"] {
+        for text in ["10.128.0.5", "0.0.0.0", "fd01::7", "::1:ffff:0:1"] {
             let address: IpAddr = text.parse().unwrap();
             let [v4, v6] = [Addr4::from_ip(address).map(Family::ip), Addr6::from_ip(address).map(Family::ip)];
             assert_eq!((v4.or(v6), v4.is_some() && v6.is_some()), (Some(address), false), "{text}");

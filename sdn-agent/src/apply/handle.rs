@@ -36,19 +36,9 @@ impl Handle {
         self.applied.clone()
     }
 
-    /// What the sweep found, after each sweep.
+    /// What the last sweep found.
     pub fn swept(&self) -> Swept {
         *self.swept.borrow()
-    }
-
-    /// What the programs counted.
-    pub fn drop_counts(&self) -> &Drops {
-        &self.drops
-    }
-
-    /// Example events, and how many there were.
-    pub fn example_events(&self) -> &Events {
-        &self.events
     }
 
     /// What the kernel says of each program.

@@ -1,6 +1,8 @@
-//! The loop with the real kernel: programs, maps, devices, and packets that are dropped.
+//! The loop with the real kernel: programs, maps, devices, and packets.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::*;
 use crate::cni::PodNetwork;
@@ -161,7 +163,7 @@ fn drops_are_counted_and_shown_by_name_also_when_the_pod_is_gone() {
         let event = tokio::time::timeout(Duration::from_secs(10), arp).await.unwrap();
         assert_eq!((event.endpoint.as_str(), event.reason.as_str()), ("shop/near", "spoofed_neighbour"));
         assert!(event.time_ms > 0 && event.length >= 42, "{event:?}");
-        assert!(agent.handle.example_events().seen() > 0);
+        assert!(agent.handle.counts().unwrap().events > 0);
         let of_pod = async || -> (u64, u64) {
             let rows = agent.handle.drops().await.unwrap();
             let rows = rows.iter().filter(|row| row.endpoint == "shop/near" && row.reason == "spoofed_neighbour");
@@ -178,7 +180,9 @@ fn drops_are_counted_and_shown_by_name_also_when_the_pod_is_gone() {
         let maps = agent.handle.maps().await.unwrap();
         let peers = maps.iter().find(|map| map.name == "PEERS_V4").unwrap();
         assert_eq!((peers.entries, peers.version, peers.capacity), (Some(6), 1, 262_144));
-        assert!(agent.handle.drop_counts().totals().unwrap().iter().any(|(_, count)| count.packets > 0));
+        let total =
+            agent.handle.counts().unwrap().drops.iter().find(|(reason, _)| *reason == "spoofed_neighbour").unwrap().1;
+        assert!(total.packets >= packets, "{total:?}");
         agent.stop().await;
     });
 }
@@ -224,5 +228,88 @@ fn the_loop_ends_with_the_last_handle() {
         drop(second);
         tokio::time::timeout(Duration::from_secs(10), agent.task).await.unwrap().unwrap();
         assert_eq!(open(&pins).opened().switched.len(), 3, "what it attached stays");
+    });
+}
+
+/// A process in a network namespace of its own, which stands for a pod.
+struct Sandbox(Child);
+
+impl Sandbox {
+    /// Connects it as the CNI plugin does.
+    fn new(name: &str, last: u8) -> (Self, Arc<LocalPod>) {
+        let mut command = Command::new("unshare");
+        let child = command.args(["-n", "sleep", "600"]).stdout(Stdio::null()).spawn().unwrap();
+        let this = Self(child);
+        let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while fs::read_link(format!("/proc/{}/ns/net", this.0.id())).is_ok_and(|other| other == own) {
+            assert!(std::time::Instant::now() < deadline, "unshare takes too long");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (address, mac) = (format!("10.128.0.{last}"), [0x0a, 0x58, 10, 128, 0, last]);
+        let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let pid = this.0.id();
+        run_ip(&format!(
+            "link add cv{last} address 0a:58:a9:fe:01:01 type veth peer name eth0 address {text} netns {pid}"
+        ));
+        for line in [
+            "link set lo up".to_owned(),
+            "link set eth0 up".to_owned(),
+            format!("addr add {address}/32 dev eth0"),
+            "route add 169.254.1.1 dev eth0 scope link".to_owned(),
+            "route add default via 169.254.1.1 dev eth0".to_owned(),
+        ] {
+            let output = this.inside("ip", &line).output().unwrap();
+            assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let host = device(&format!("cv{last}"));
+        let pod = LocalPod { host_interface: host.name, mac, ..local(name, host.ifindex, &[&address]) };
+        (this, Arc::new(pod))
+    }
+
+    fn inside(&self, program: &str, arguments: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.0.id().to_string(), "-n", program]).args(arguments.split_whitespace());
+        command
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn no_packet_is_lost_while_agents_come_and_go() {
+    on_a_node(async |pins| {
+        let snapshot = three_nodes().snapshot;
+        let mut agent = start(&pins, snapshot.clone(), vec![]);
+        agent.applied(|applied| applied.forwarding).await;
+        let ((one, first), (_two, second)) = (Sandbox::new("one", 2), Sandbox::new("two", 3));
+        for pod in [&first, &second] {
+            agent.handle.attach(pod.clone()).await.unwrap();
+            run_ip(&format!("link set {} up", pod.host_interface));
+        }
+        let mut stream = one.inside("ping", "-q -i 0.002 -c 2000 -W 2 10.128.0.3");
+        let stream = stream.stdout(Stdio::piped()).spawn().unwrap();
+        let began = std::time::Instant::now();
+        let mut restarts = 0;
+        while began.elapsed() < Duration::from_secs(3) {
+            agent.stop().await;
+            agent = start(&pins, snapshot.clone(), vec![first.clone(), second.clone()]);
+            agent.applied(|applied| applied.synced).await;
+            restarts += 1;
+        }
+        let output = stream.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("2000 packets transmitted, 2000 received"), "{restarts} restarts: {text}");
+        assert!(restarts > 1);
+        // What a new interface says of itself is not carried, and nothing else was dropped.
+        let own = |reason: &str| ["multicast", "neighbour_unknown"].contains(&reason);
+        let drops = agent.handle.drops().await.unwrap();
+        assert!(drops.iter().all(|row| own(&row.reason)), "{drops:?}");
+        agent.stop().await;
     });
 }

@@ -207,13 +207,6 @@ impl PinDirectory {
     }
 }
 
-impl Pinned {
-    /// Whether nothing of the contract is pinned: the first start since the node's.
-    pub fn is_empty(&self) -> bool {
-        self.current.is_empty() && self.other.is_empty()
-    }
-}
-
 /// Removes a pin; it may be gone already.
 pub fn unpin(path: &Path) -> Result<(), PinError> {
     match fs::remove_file(path) {

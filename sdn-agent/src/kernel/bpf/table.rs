@@ -59,11 +59,6 @@ impl<K: Key, V: Pod> Table<K, V> {
         Ok(Self { name: name.to_owned(), raw, types: PhantomData })
     }
 
-    /// Name of the map in the contract.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The entry under `key`, of the first CPU where there are several.
     pub fn lookup(&self, key: &K) -> Result<Option<V>, TableError> {
         let found = self.raw.lookup(raw::bytes_of(key)).map_err(|cause| self.fail("look up in", Some(key), cause))?;

@@ -60,6 +60,28 @@ fn clock_rates_agree(clock: Clock) -> bool {
     result == 0 && 1_000_000_000 / resolution.tv_nsec == i64::from(clock.hz())
 }
 
+// === The pin directory ===
+
+#[test]
+fn the_pin_directory_is_made_where_a_bpffs_is_or_can_be() {
+    sandbox(|pins| {
+        let root = pins.maps().parent().unwrap().to_owned();
+        assert_eq!(PinDirectory::prepare(&root).unwrap(), pins, "again, as at each start");
+        let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+        let parent = root.parent().unwrap().to_str().unwrap();
+        assert_eq!(mounts.lines().filter(|line| line.contains(parent)).count(), 1, "mounted once");
+        // Below a bpffs there is one already.
+        let below = root.parent().unwrap().join("deeper/culvert");
+        assert!(PinDirectory::prepare(&below).unwrap().maps().is_dir());
+        let all = caps::read(None, caps::CapSet::Effective).unwrap();
+        caps::set(None, caps::CapSet::Effective, &caps::CapsHashSet::new()).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = PinDirectory::prepare(&elsewhere.path().join("bpf/culvert")).unwrap_err().to_string();
+        caps::set(None, caps::CapSet::Effective, &all).unwrap();
+        assert!(error.starts_with("mount a bpffs on ") && error.contains("CAP_SYS_ADMIN"), "{error}");
+    });
+}
+
 // === Starting again ===
 
 #[test]
