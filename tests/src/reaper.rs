@@ -27,7 +27,9 @@ impl Reaper {
     pub fn start(program: &Path, lab: &LabDir) -> Result<Self> {
         let mut command = Command::new(program);
         let owner = std::process::id().to_string();
-        command.args([SUBCOMMAND, lab.name(), &owner]).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.args([SUBCOMMAND, lab.name(), &owner]).stdin(Stdio::piped());
+        // Whoever reads what the owner says must not wait for the reaper's end too.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         // Not in the owner's process group: a Ctrl-C meant for the owner must not end it.
         let child = command.process_group(0).spawn().with_context(|| format!("start {}", program.display()))?;
         Ok(Self { child })

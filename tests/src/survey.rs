@@ -6,7 +6,7 @@
 mod drops;
 mod plan;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -254,6 +254,17 @@ impl Survey {
         self.drops_after.packets(reason).saturating_sub(self.drops_before.packets(reason))
     }
 
+    /// Whether everything of a path was as expected, and what had to be dropped was counted.
+    pub fn is_well(&self, path: Path, family: IpFamily) -> bool {
+        let mut checks =
+            self.checked.iter().filter(|checked| (checked.check.path, checked.check.family) == (path, family));
+        checks.all(|Checked { check, fault }| match check.expected {
+            _ if fault.is_some() => false,
+            Expected::Dropped(reason) => self.dropped(reason) >= self.sent_to_be_dropped(reason),
+            Expected::Answer { .. } => true,
+        })
+    }
+
     /// All that was not as expected, a line each.
     pub fn faults(&self) -> Vec<String> {
         let of_checks =
@@ -263,18 +274,22 @@ impl Survey {
 
     /// Reasons under which the agents counted less than was sent for them to drop.
     fn uncounted(&self) -> Vec<String> {
-        let mut sent: BTreeMap<&str, u64> = BTreeMap::new();
-        for Checked { check, .. } in &self.checked {
-            if let Expected::Dropped(reason) = check.expected {
-                *sent.entry(reason).or_default() += 1;
-            }
-        }
-        let short = sent.into_iter().filter(|(reason, sent)| self.dropped(reason) < *sent);
-        short
-            .map(|(reason, sent)| {
-                format!("{sent} packets to be dropped as {reason}, but the agents counted {}", self.dropped(reason))
+        let forbidden = |checked: &Checked| match checked.check.expected {
+            Expected::Dropped(reason) => Some(reason),
+            Expected::Answer { .. } => None,
+        };
+        let reasons: BTreeSet<_> = self.checked.iter().filter_map(forbidden).collect();
+        let sent = reasons.into_iter().map(|reason| (reason, self.sent_to_be_dropped(reason), self.dropped(reason)));
+        sent.filter(|(_, sent, dropped)| dropped < sent)
+            .map(|(reason, sent, dropped)| {
+                format!("{sent} packets to be dropped as {reason}, but the agents counted {dropped}")
             })
             .collect()
+    }
+
+    fn sent_to_be_dropped(&self, reason: &str) -> u64 {
+        let wanted = |checked: &&Checked| matches!(checked.check.expected, Expected::Dropped(given) if given == reason);
+        self.checked.iter().filter(wanted).count() as u64
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use sdn_lab::machine::Machine;
 use sdn_lab::survey::{self, Survey};
 use sdn_lab::{Family, Lab, LabBuilder, PodSpec};
@@ -31,31 +32,31 @@ fn assert_as_expected(survey: &Survey) {
 }
 
 /// The questions asked in a lab of these families: 6 pods ask 6 others, 3 nodes twice, the outside, and what is forbidden.
-#[track_caller]
-fn assert_everything_reached(name: &str, family: Family) {
-    let before = Machine::look().unwrap();
+fn assert_everything_reached(name: &str, family: Family) -> Result<()> {
+    let before = Machine::look()?;
     let lab = start(name, family);
-    let survey = survey::survey(&lab, |_, _| ()).unwrap();
+    let survey = survey::survey(&lab, |_, _| ())?;
     assert_as_expected(&survey);
     let least = family.each().len() * (6 * (6 * 3 + 3 * 6 + 3 + 4) + 3 * 6 * 3);
     assert!(survey.checked.len() >= least, "only {} questions, expected {least}", survey.checked.len());
-    lab.stop().unwrap();
-    assert_eq!(before.changes_after(name).unwrap(), Vec::<String>::new());
+    lab.stop()?;
+    assert_eq!(before.changes_after(name)?, Vec::<String>::new());
+    Ok(())
 }
 
 #[test]
-fn over_ipv4() {
-    assert_everything_reached("matrix-v4", Family::V4);
+fn over_ipv4() -> Result<()> {
+    assert_everything_reached("matrix-v4", Family::V4)
 }
 
 #[test]
-fn over_ipv6_alone() {
-    assert_everything_reached("matrix-v6", Family::V6);
+fn over_ipv6_alone() -> Result<()> {
+    assert_everything_reached("matrix-v6", Family::V6)
 }
 
 #[test]
-fn over_both() {
-    assert_everything_reached("matrix-dual", Family::Dual);
+fn over_both() -> Result<()> {
+    assert_everything_reached("matrix-dual", Family::Dual)
 }
 
 #[test]

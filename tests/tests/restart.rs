@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use sdn_lab::programs::Programs;
 use sdn_lab::stream::{Carrier, Stream};
 use sdn_lab::{Lab, Node, PodSpec};
@@ -47,6 +48,20 @@ fn await_ready(node: &Node) {
     node.agent().wait_ready(PATIENCE).expect("the agent gets ready again");
     // What comes last after a start, and between two disturbances.
     thread::sleep(Duration::from_millis(100));
+}
+
+/// Waits for a role that is not the one which was killed.
+fn await_role(node: &Node, killed: Option<Pid>) {
+    let deadline = Instant::now() + PATIENCE;
+    while node.agent().role().is_none_or(|role| Some(role) == killed) {
+        assert!(
+            Instant::now() < deadline,
+            "the keeper of {} starts no role: {}",
+            node.name(),
+            node.agent().last_words()
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A copy under another name, as an update brings.
@@ -117,14 +132,18 @@ fn a_program_with_other_maps_loses_nothing_even_if_it_is_killed_on_the_way() {
     let lab = &start("restart-layout");
     assert_nothing_lost(lab, || {
         for node in lab.nodes() {
+            // What a start takes tells when to kill: at its beginning, while maps are converted, while programs are switched.
+            let killed = node.agent().kill_role().unwrap();
+            await_role(node, Some(killed));
+            let began = Instant::now();
+            node.agent().wait_ready(PATIENCE).unwrap();
+            let usual = began.elapsed();
             node.agent().replace(&next).unwrap();
-            // Each time a little later in what it does at its start.
-            for milliseconds in [0, 5, 20, 50, 100, 200] {
-                while node.agent().role().is_none() {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                thread::sleep(Duration::from_millis(milliseconds));
-                node.agent().kill_role().unwrap();
+            let mut killed = None;
+            for part in [0.05, 0.3, 0.5, 0.7, 0.8, 0.9] {
+                await_role(node, killed);
+                thread::sleep(usual.mul_f32(part));
+                killed = Some(node.agent().kill_role().unwrap());
             }
             await_ready(node);
         }

@@ -22,10 +22,11 @@ impl Agent {
         self.0.sandbox.cgroup().map_or_else(Vec::new, |cgroup| cgroup.pids())
     }
 
-    /// The current keeper's child.
+    /// The current keeper's child, if it lives.
     pub fn role(&self) -> Option<Pid> {
         let keeper = self.keeper()?;
-        self.processes().into_iter().find(|pid| parent(*pid) == Some(keeper))
+        let is_dead = |pid| status_field(pid, "status", "State:").is_none_or(|state| state.starts_with(['Z', 'X']));
+        self.processes().into_iter().find(|pid| parent(*pid) == Some(keeper) && !is_dead(*pid))
     }
 
     /// Resident memory of all its processes in bytes; pages that they share are counted once (proportionally).
