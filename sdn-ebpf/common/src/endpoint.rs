@@ -44,6 +44,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// Deliver with `bpf_redirect`, through the queueing discipline of the veth, which `bpf_redirect_peer` passes by.
     pub const SHAPED: u32 = 1 << 0;
+    /// The node's own proxy of the metadata service or a debugging pod: may reach 169.254.169.254.
+    pub const METADATA: u32 = 1 << 1;
 }
 
 /// Any other address of the cluster: a pod elsewhere, or an address of a node. Map `PEERS_V4`, `PEERS_V6`, keyed by it.
