@@ -139,7 +139,7 @@ fn is_gone(pid: i32) -> bool {
 
 /// Not a test: the role that the tests' keepers run.
 #[test]
-#[ignore = "run by the keepers of the other tests, as their role"]
+#[ignore = "not a test: run by the keepers of the other tests, as their role"]
 fn role() {
     let how = std::env::var("TEST_ROLE").unwrap();
     let mut inherited = Inherited::take().unwrap();

@@ -103,7 +103,7 @@ fn a_name_is_taken_once_and_free_again_when_its_owner_is_gone() {
 
 /// Run by [`a_killed_owner_leaves_nothing_behind`] in a process of its own, as the owner that is killed.
 #[test]
-#[ignore = "is the process that another test kills"]
+#[ignore = "not a test: the process that another test kills"]
 fn hold_a_lab_until_killed() {
     let lab = bare("ground-killed", Family::Dual);
     let mut running = lab.node("node-1").unwrap().sandbox().spawn(Command::new("sleep").arg("600")).unwrap();

@@ -1,5 +1,8 @@
 //! Reads what Rust's test harness prints. Its JSON is for nightly compilers only; its text has been stable for years.
 
+/// The beginning of a reason to be ignored that is none to be counted.
+const NOT_A_TEST: &str = "not a test";
+
 /// What one test executable reports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -7,6 +10,8 @@ pub struct Report {
     pub passed: usize,
     pub failed: usize,
     pub ignored: usize,
+    /// Of those ignored, what is not a test.
+    pub helpers: usize,
     pub failures: Vec<Failure>,
     pub skips: Vec<Skip>,
     /// The summary was seen: the executable came to its end.
@@ -81,13 +86,18 @@ impl Report {
         }
     }
 
-    /// `test NAME ... ignored, REASON`
+    /// `test NAME ... ignored, REASON`. What a test starts as a process of its own is kept among the tests to be found in
+    /// the executable, but is none: its reason begins with `not a test`.
     fn read_ignored(&mut self, line: &str) {
         let Some((test, outcome)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) else {
             return;
         };
         if let Some(reason) = outcome.strip_prefix("ignored") {
             let reason = reason.trim_start_matches(", ");
+            if reason.starts_with(NOT_A_TEST) {
+                self.helpers += 1;
+                return;
+            }
             let reason = if reason.is_empty() { "ignored" } else { reason };
             self.skips.push(Skip { test: test.to_owned(), reason: reason.to_owned() });
         }
@@ -103,7 +113,7 @@ impl Report {
 
     /// Tests that skipped themselves, which the harness counts as passed.
     pub fn self_skipped(&self) -> usize {
-        self.skips.len().saturating_sub(self.ignored)
+        self.skips.len().saturating_sub(self.ignored.saturating_sub(self.helpers))
     }
 }
 
@@ -118,8 +128,9 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "
-running 5 tests
+running 6 tests
 test a::ignored ... ignored, needs a second machine
+test a::started_by_fine ... ignored, not a test: what fine starts
 test a::fine ... ok
 test a::skips ... ok
 test a::breaks ... FAILED
@@ -152,7 +163,7 @@ failures:
     a::breaks
     a::dies
 
-noise test result: FAILED. 2 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
+noise test result: FAILED. 2 passed; 2 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.00s
 ";
 
     fn read(text: &str) -> Report {
@@ -162,9 +173,9 @@ noise test result: FAILED. 2 passed; 2 failed; 1 ignored; 0 measured; 3 filtered
     #[test]
     fn counts_failures_and_skips_are_read() {
         let report = read(OUTPUT);
-        assert_eq!((report.passed, report.failed, report.ignored), (2, 2, 1));
+        assert_eq!((report.passed, report.failed, report.ignored), (2, 2, 2));
         assert!(report.complete);
-        assert_eq!(report.self_skipped(), 1);
+        assert_eq!((report.helpers, report.self_skipped()), (1, 1));
         let skips: Vec<_> = report.skips.iter().map(|skip| (skip.test.as_str(), skip.reason.as_str())).collect();
         let expected =
             [("a::ignored", "needs a second machine"), ("a::skips", "no conformance table beside the repository")];

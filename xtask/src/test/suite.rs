@@ -194,7 +194,7 @@ impl Outcome {
     }
 
     pub fn skipped(&self) -> usize {
-        self.report.skips.len().max(self.report.ignored)
+        self.report.skips.len()
     }
 
     fn summary(&self) -> String {

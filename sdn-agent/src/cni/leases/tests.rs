@@ -532,7 +532,7 @@ fn killed_at_any_moment() {
 
 /// Adds and frees for ever, and says so before and after.
 #[test]
-#[ignore = "the process that killed_at_any_moment kills"]
+#[ignore = "not a test: the process that killed_at_any_moment kills"]
 fn victim() {
     let Ok(task) = std::env::var(VICTIM) else { return };
     let (first, dir) = task.split_once(' ').unwrap();

@@ -666,7 +666,7 @@ fn strangers_are_refused() {
 
 /// Asks for the status as another user.
 #[test]
-#[ignore = "the process that strangers_are_refused starts"]
+#[ignore = "not a test: the process that strangers_are_refused starts"]
 fn stranger() {
     let Ok(socket) = std::env::var(STRANGER) else { return };
     let mut agent = sdn_cni::client::Client::connect(socket.as_ref(), Duration::from_secs(10)).unwrap();

@@ -39,7 +39,7 @@ fn programs_load_within_the_verifiers_limit() {
         let names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
         assert_eq!(names, ["pod_out", "overlay_in", "host_out", "uplink_in"]);
         for report in reports {
-            println!("{report:?}");
+            println!("program: {}", serde_json::to_string(&report).unwrap());
             assert!(report.id > 0 && report.translated_bytes > 0, "{report:?}");
             assert!((1..1_000_000).contains(&report.verified_instructions), "{report:?}");
         }

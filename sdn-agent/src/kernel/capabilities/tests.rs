@@ -31,7 +31,7 @@ fn a_process_keeps_only_what_is_named() {
 }
 
 #[test]
-#[ignore = "run by a_process_keeps_only_what_is_named, in a process of its own"]
+#[ignore = "not a test: run by a_process_keeps_only_what_is_named, in a process of its own"]
 fn child() {
     require(&KEPT).unwrap();
     reduce_to(&KEPT).unwrap();
