@@ -42,7 +42,14 @@ pub fn reach<F: Family>(packet: &Packet<F>) -> Stage<()> {
         return Err(End::drop(Reason::LinkLocal));
     }
     let dns = packet.destination_port == DNS && matches!(packet.protocol, protocol::TCP | protocol::UDP);
-    if dns || hook::state()?.flags & NodeState::METADATA != 0 { Ok(()) } else { Err(End::drop(Reason::Metadata)) }
+    if dns || hook::state()?.flags & NodeState::METADATA != 0 {
+        return Ok(());
+    }
+    // Whether the source is really that pod is asked next.
+    match endpoint::<F>(packet.source()) {
+        Some(pod) if pod.flags & Endpoint::METADATA != 0 => Ok(()),
+        _ => Err(End::drop(Reason::Metadata)),
+    }
 }
 
 /// The machine configuration server of a node hands out credentials to whoever asks (OpenShift's ports 22623 and 22624).
