@@ -33,8 +33,8 @@ pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     };
     // SAFETY: the entry is valid while the program runs.
     let flow = unsafe { &*flow };
-    // A pod complains about its own traffic only: it is no router.
-    let router = packet.from.node != Node::SELF || packet.from.incarnation == 0;
+    // A pod complains about its own traffic only, wherever it is: it is no router.
+    let router = packet.from.incarnation == 0;
     let about_itself = packet.quote.ip.destination() == packet.source();
     if packet.quote.ip.source() != packet.destination() || !(router || about_itself) {
         return Err(End::drop(Reason::IcmpUnrelated));
