@@ -63,6 +63,8 @@ fn step<T: Frame>(frame: &T, packet: &mut Packet<V6>) -> Stage<()> {
     unsafe { frame.load_bytes(packet.transport, words.as_mut_ptr().cast(), 8)? };
     let ([following, len, high, low], id) = (words[0].to_ne_bytes(), words[1]);
     let bytes = match packet.protocol {
+        // A piece of a piece: put together, it need not be what it looks like here.
+        next::FRAGMENT if packet.piece == Piece::First => return Err(End::drop(Reason::ExtensionHeaders)),
         next::FRAGMENT => {
             fragment(packet, u16::from_be_bytes([high, low]), id);
             8
