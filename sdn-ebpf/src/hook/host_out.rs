@@ -76,9 +76,18 @@ impl<F: Family> Admit<F> for HostOut {
         match packet.to.node {
             Node::SELF if !route::is_host(&packet.to) => Ok(()),
             Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
-            _ if packet.from.identity == Identity::HOST && !packet.forwarded => Ok(()),
-            _ => Err(End::drop(Reason::ForeignSource)),
+            _ => own(packet),
         }
+    }
+}
+
+/// Only the node's own packets enter the tunnel from here: also within a flow that is known.
+#[inline(always)]
+fn own<F: Family>(packet: &Packet<F>) -> Stage<()> {
+    if packet.from.identity == Identity::HOST && !packet.forwarded {
+        Ok(())
+    } else {
+        Err(End::drop(Reason::ForeignSource))
     }
 }
 
@@ -88,6 +97,7 @@ fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         Node::SELF if !route::is_host(&packet.to) => route::to_pod(skb, packet),
         Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
         node => {
+            own(packet)?;
             packet.head.to = wire::TUNNEL_DESTINATION;
             packet.head.from = wire::Sender { kind: wire::Kind::Node, value: 0 }.mac();
             packet.write_head(skb)?;
