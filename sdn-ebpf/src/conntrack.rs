@@ -4,7 +4,7 @@
 //! needs no other look-up for its remote end; when it has moved, both ends are looked up once more.
 
 use aya_ebpf::helpers::bpf_jiffies64;
-use sdn_common::{Flow, FlowKey, Node, Reason, Side, Way};
+use sdn_common::{Flow, FlowKey, Identity, Node, Reason, Side, Way};
 
 use crate::{
     family::{Family, protocol},
@@ -46,6 +46,9 @@ pub fn look_up<F: Family>(packet: &Packet<F>, way: Way) -> Lookup {
 /// What a hook says of a flow that is new to it, or whose ends were looked up again: may it be, and by which port of the node
 /// is it known outside? Reads [`Packet::from`] and [`Packet::to`], sets [`Packet::masquerade_port`].
 pub trait Admit<F: Family> {
+    /// Whether a flow that has ended, or of which an end is somebody else by now, may begin again as another one.
+    const RENEWS: bool = true;
+
     fn admit(packet: &mut Packet<F>) -> Stage<()>;
 }
 
@@ -113,14 +116,14 @@ fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut F
     if packet.to.node == Node::OUTSIDE && old_to.node == Node::SELF && old_to.incarnation == 0 {
         packet.to = old_to;
     }
+    let other = reopens(packet, flow) || replaced(&old_from, &packet.from) || replaced(&old_to, &packet.to);
+    if other && !H::RENEWS {
+        return Err(End::drop(Reason::NoFlow));
+    }
+    packet.masquerade_port = flow.masquerade_port;
     H::admit(packet)?;
     let renewed = fresh(packet, way)?;
-    let replaced =
-        |old: Side, new: &Side| old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0);
-    if reopens(packet, flow)
-        || replaced(old_from, &packet.from)
-        || replaced(old_to, &packet.to)
-    {
+    if other {
         *flow = renewed;
         return Ok(());
     }
@@ -128,6 +131,13 @@ fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut F
     flow.epoch = renewed.epoch;
     flow.masquerade_port = renewed.masquerade_port;
     Ok(())
+}
+
+/// Whether an end is another pod or node now. One that is not known (any more) is nobody else.
+#[inline(always)]
+fn replaced(old: &Side, new: &Side) -> bool {
+    let unknown = new.incarnation == 0 && new.identity == Identity::UNKNOWN;
+    old.node != new.node || (old.incarnation != new.incarnation && old.incarnation != 0 && !unknown)
 }
 
 #[inline(always)]

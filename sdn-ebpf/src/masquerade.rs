@@ -5,7 +5,7 @@ use sdn_common::{Address, Be16, Masquerade, MasqueradeKey, NodeState, Reason};
 
 use crate::{
     family::{Family, protocol},
-    hook,
+    hook, icmp,
     packet::Packet,
     verdict::{End, Stage},
 };
@@ -18,13 +18,14 @@ const TRIES: u32 = 64;
 /// `BPF_NOEXIST`: two CPUs cannot take one port.
 const NO_EXIST: u64 = 1;
 
-/// Finds the port that stands for a pod's flow to the outside, taking it if need be.
+/// Finds the port that stands for a pod's flow to the outside, taking it if need be. [`Packet::masquerade_port`] is the one that
+/// the flow had, if it had one.
 #[inline(never)]
 pub fn port_for<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     let state = hook::state()?;
     let local = F::state(state).masquerade;
     if state.flags & NodeState::MASQUERADE == 0 || local.is_zero() || state.uplink_ifindex == 0 {
-        return Err(End::drop(Reason::NoOutside));
+        return Err(End::reject(Reason::NoOutside, icmp::Error::NetUnreachable));
     }
     // SCTP's checksum covers its ports but no helper computes it; others have no ports to tell flows apart.
     let echo = packet.is_echo();
@@ -42,10 +43,13 @@ pub fn port_for<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     };
     let first = u32::from(state.masquerade_first);
     let range = u32::from(state.masquerade_last).wrapping_sub(first).wrapping_add(1) & 0xffff;
-    let mut search = Search { hash: spread(packet), packet, first, range, found: false };
     if range == 0 {
         return Err(End::drop(Reason::MasqueradeExhausted));
     }
+    if keeps(packet, first, range) {
+        return Ok(());
+    }
+    let mut search = Search { hash: spread(packet), packet, first, range, found: false };
     // SAFETY: the callback is of the type that the helper calls, and the search outlives the call.
     unsafe { bpf_loop(TRIES, attempt::<F> as *mut c_void, (&raw mut search).cast(), 0) };
     if !search.found {
@@ -53,6 +57,14 @@ pub fn port_for<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     }
     search.packet.masquerade_port = search.packet.outside.local_port;
     Ok(())
+}
+
+/// Whether the flow has a port that is still its own: the outside knows the flow by it, whatever port is free by now.
+#[inline(always)]
+fn keeps<F: Family>(packet: &mut Packet<F>, first: u32, range: u32) -> bool {
+    let port = packet.masquerade_port;
+    packet.outside.local_port = port;
+    port.0 != 0 && u32::from(port.native()).wrapping_sub(first) < range && take(packet)
 }
 
 /// A search for a port, as `bpf_loop` carries it from one try to the next. The helper and not a loop: the verifier follows a

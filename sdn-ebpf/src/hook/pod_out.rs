@@ -1,6 +1,6 @@
 //! `pod_out`: everything that a pod sends, at the host's end of its veth.
 
-use sdn_common::{Hook, Node, Reason, wire};
+use sdn_common::{Be16, Hook, Node, Reason, wire};
 
 use crate::{
     conntrack::{self, Admit},
@@ -63,7 +63,11 @@ struct PodOut;
 impl<F: Family> Admit<F> for PodOut {
     #[inline(always)]
     fn admit(packet: &mut Packet<F>) -> Stage<()> {
-        if packet.to.node == Node::OUTSIDE { masquerade::port_for(packet) } else { Ok(()) }
+        if packet.to.node == Node::OUTSIDE {
+            return masquerade::port_for(packet);
+        }
+        packet.masquerade_port = Be16(0);
+        Ok(())
     }
 }
 

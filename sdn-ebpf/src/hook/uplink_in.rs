@@ -61,10 +61,13 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     enter(skb, packet)
 }
 
-/// A reply whose flow was forgotten while its port was not: it goes on where it was.
+/// A reply whose flow was forgotten while its port was not: it goes on where it was. A reply to a pod that is gone is not for its
+/// successor, and nothing opens from outside.
 struct UplinkIn;
 
 impl<F: Family> Admit<F> for UplinkIn {
+    const RENEWS: bool = false;
+
     #[inline(always)]
     fn admit(_: &mut Packet<F>) -> Stage<()> {
         Ok(())
