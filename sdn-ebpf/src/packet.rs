@@ -90,11 +90,15 @@ pub mod tcp {
 }
 
 impl<F: Family> Packet<F> {
-    /// The hook's scratch entry, cleared of the packet before. A program at a TCX hook runs with bottom halves off and is not
+    /// The hook's scratch entry, cleared of the packet before; `None` until the agent has written the node's settings, except for
+    /// the uplink, where most packets are the node's own affair. A program at a TCX hook runs with bottom halves off and is not
     /// interrupted by another one at the same hook of the same CPU.
     #[inline(always)]
     pub fn begin(hook: Hook) -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= size_of::<Scratch>()) };
+        if maps::NODE_STATE.get(0)?.mtu == 0 && !matches!(hook, Hook::UplinkIn) {
+            return None;
+        }
         let scratch = maps::SCRATCH.get_ptr_mut(hook as u32)?;
         // SAFETY: the entry is large enough, aligned to eight bytes, and this program's until it returns; every field is plain.
         let packet = unsafe { &mut *scratch.cast::<Self>() };
@@ -132,7 +136,13 @@ impl<F: Family> Packet<F> {
     #[inline(always)]
     pub fn read_head<T: Frame>(&mut self, frame: &T) -> Stage<()> {
         // SAFETY: from `to` on, the head is plain bytes in the packet's order.
-        unsafe { frame.load_bytes(0, (&raw mut self.head.to).cast(), ETHERNET + size_of::<F::Header>() as u32) }
+        let read =
+            unsafe { frame.load_bytes(0, (&raw mut self.head.to).cast(), ETHERNET + size_of::<F::Header>() as u32) };
+        if read.is_err() {
+            // Not the packet before this one: `uplink_in` judges addresses, and a drop reports them.
+            self.head = Head::default();
+        }
+        read
     }
 
     /// Whether the transport header is in this packet.

@@ -127,11 +127,10 @@ pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32
     }
 }
 
-/// Nowhere to work in: counted like any other drop, but without an event.
+/// Ends the journey of a packet that cannot be judged yet.
 #[inline(always)]
-pub fn not_ready(skb: Skb) -> i32 {
-    add(maps::DROP_TOTALS.get_ptr_mut(Reason::NotReady as u32), skb.len());
-    TC_ACT_SHOT as i32
+pub fn not_ready(skb: Skb, hook: Hook, endpoint: u32) -> i32 {
+    leave_other(skb, hook, endpoint, Err(End::drop(Reason::NotReady)))
 }
 
 #[inline(always)]

@@ -32,7 +32,7 @@ pub fn run(skb: Skb) -> i32 {
 #[inline(never)]
 fn journey<F: Family>(skb: Skb, tunnel: &Tunnel) -> i32 {
     let Some(packet) = Packet::<F>::begin(Hook::OverlayIn) else {
-        return verdict::not_ready(skb);
+        return verdict::not_ready(skb, Hook::OverlayIn, 0);
     };
     packet.tunnel = *tunnel;
     let end = stages(skb, packet);

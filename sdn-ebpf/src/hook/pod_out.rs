@@ -31,7 +31,7 @@ pub fn run(skb: Skb) -> i32 {
 #[inline(never)]
 fn journey<F: Family>(skb: Skb) -> i32 {
     let Some(packet) = Packet::<F>::begin(Hook::PodOut) else {
-        return verdict::not_ready(skb);
+        return verdict::not_ready(skb, Hook::PodOut, skb.ifindex());
     };
     packet.endpoint = skb.ifindex();
     let end = stages(skb, packet);

@@ -27,7 +27,7 @@ pub fn run(skb: Skb) -> i32 {
 #[inline(never)]
 fn journey<F: Family>(skb: Skb) -> i32 {
     let Some(packet) = Packet::<F>::begin(Hook::UplinkIn) else {
-        return verdict::not_ready(skb);
+        return verdict::not_ready(skb, Hook::UplinkIn, 0);
     };
     let end = stages(skb, packet);
     verdict::leave(skb, packet, end)
