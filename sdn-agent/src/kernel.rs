@@ -3,5 +3,6 @@
 pub mod bpf;
 pub mod capabilities;
 pub mod descriptors;
+pub mod memory;
 pub mod netlink;
 pub mod sysctl;

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use sdn_agent::app::command::{Action, Command, ConfigFormat};
+use sdn_agent::app::command::{Action, Command, ConfigFormat, NodeArgs};
 use sdn_agent::app::{keeper, node};
 use sdn_agent::config::{Config, Host};
 use sdn_agent::keeper::{Inherited, RoleCommand};
@@ -17,7 +17,13 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let matches = Command::command().get_matches();
     let command = Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    match command.load_config(&matches, &Host::read()) {
+    let config = command.load_config(&matches, &Host::read());
+    // Told at once, by the keeper: a role that found it out would be started again and again.
+    let config = config.and_then(|config| match &command.action {
+        Action::Node(NodeArgs { role_command: None, .. }) => config.source().map(drop).map(|()| config),
+        _ => Ok(config),
+    });
+    match config {
         Ok(config) => run(command.action, config),
         Err(error) => {
             eprintln!("sdn-agent: {error}");

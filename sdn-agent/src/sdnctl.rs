@@ -38,6 +38,14 @@ pub enum Error {
     /// Standard output.
     #[error("write to standard output: {0}")]
     Write(#[from] io::Error),
+    /// What was asked for by name is not there.
+    #[error(
+        "find {name}: the agent does not know it (is it in another namespace, or did its manifest have a problem? see `sdnctl status`)"
+    )]
+    NotFound {
+        /// Its name.
+        name: String,
+    },
     /// The process.
     #[error("start: {0}")]
     Start(io::Error),
@@ -93,19 +101,25 @@ async fn ask(command: &Command, terminal: Terminal) -> Result<u8, Error> {
 }
 
 async fn get(client: &Client, arguments: &GetArgs, output: Output, terminal: Terminal) -> Result<(), Error> {
-    let text = match arguments.resource {
+    let (text, missing) = match arguments.resource {
         Resource::Pods => {
             let mut pods: Vec<PodRow> = client.get("/v1/pods").await?;
             pods.retain(|pod| arguments.wants(&pod.namespace, &pod.name));
-            output.of(&pods, |wide| render::pods(&pods, terminal, wide))
+            let missing = arguments.missing(pods.iter().map(|pod| &pod.name));
+            (output.of(&pods, |wide| render::pods(&pods, terminal, wide)), missing)
         }
         Resource::Nodes => {
             let mut nodes: Vec<NodeRow> = client.get("/v1/nodes").await?;
             nodes.retain(|node| arguments.names.is_empty() || arguments.names.contains(&node.name));
-            output.of(&nodes, |wide| render::nodes(&nodes, terminal, wide))
+            let missing = arguments.missing(nodes.iter().map(|node| &node.name));
+            (output.of(&nodes, |wide| render::nodes(&nodes, terminal, wide)), missing)
         }
     };
-    write(&text)
+    write(&text)?;
+    match missing {
+        None => Ok(()),
+        Some(name) => Err(Error::NotFound { name }),
+    }
 }
 
 async fn drops(client: &Client, arguments: &DropArgs, output: Output, terminal: Terminal) -> Result<(), Error> {

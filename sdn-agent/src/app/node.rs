@@ -37,6 +37,7 @@ use crate::config::{Config, ConfigError};
 use crate::keeper::{Inherited, KeeperError};
 use crate::kernel::bpf::{Dataplane, OpenError, Options, PinDirectory, PinError};
 use crate::kernel::capabilities::{self, CapabilityError, KEPT};
+use crate::kernel::memory;
 use crate::kernel::netlink::{Netlink, NetlinkError, follow_uplink};
 use crate::plan::Settings;
 use crate::preflight::{self, Unfit};
@@ -122,6 +123,7 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn run_role(config: Config) -> Result<(), Error> {
+    memory::keep_one_arena();
     let mut inherited = Inherited::take()?;
     // Started through /proc/self/exe, it would be called "exe".
     let _ = prctl::set_name(c"sdn-agent");
@@ -159,6 +161,7 @@ async fn serve(config: Arc<Config>, sockets: Sockets) -> Result<(), Error> {
         started = start(&config, &agent) => started?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
+    memory::trim_heap();
     tracing::info!(node = config.node_name, "serving");
     node.serve(cni, stop).await;
     tracing::info!("ending; what is in the kernel goes on forwarding");

@@ -1,5 +1,6 @@
 //! The command line of `sdnctl`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -152,6 +153,12 @@ impl GetArgs {
     pub(super) fn wants(&self, namespace: &str, name: &str) -> bool {
         let named = self.names.is_empty() || self.names.iter().any(|wanted| wanted == name);
         named && self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+    }
+
+    /// The first name that was asked for and is not among those found.
+    pub(super) fn missing<'a>(&self, found: impl Iterator<Item = &'a String>) -> Option<String> {
+        let found: BTreeSet<&String> = found.collect();
+        self.names.iter().find(|name| !found.contains(name)).cloned()
     }
 }
 

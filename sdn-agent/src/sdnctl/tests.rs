@@ -147,6 +147,8 @@ fn command_lines() {
     }
     let Action::Get(arguments) = parse("sdnctl get pods -n shop cart").unwrap().action else { panic!("no get") };
     assert!(arguments.wants("shop", "cart") && !arguments.wants("shop", "web") && !arguments.wants("bank", "cart"));
+    let found = ["web".to_owned()];
+    assert_eq!(arguments.missing(found.iter()).as_deref(), Some("cart"));
     let Action::Drops(arguments) = parse("sdnctl drops --pod a/b").unwrap().action else { panic!("no drops") };
     assert!(arguments.wants("no_flow", "a/b") && !arguments.wants("no_flow", "a/c"));
 }
