@@ -75,6 +75,9 @@ struct ClusterArgs {
     /// Give up after so many seconds if agents or pods are not ready
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
+    /// What the agents log (error, warn, info, debug, trace, or TARGET=LEVEL, comma-separated), to a file for each node
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -47,6 +47,9 @@ impl ClusterArgs {
         if let Some(nodes) = self.nodes {
             builder = builder.nodes(nodes.into());
         }
+        if let Some(filter) = &self.log_level {
+            builder = builder.agent_environment("CULVERT_LOG_LEVEL", filter);
+        }
         self.filename.iter().fold(builder, |builder, path| builder.manifests(path))
     }
 }
