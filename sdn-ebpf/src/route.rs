@@ -8,7 +8,7 @@ use sdn_common::{Address, Endpoint, Forward, Hook, Node, NodeState, Reason, Side
 
 use crate::{
     encap,
-    family::{Family, IpHeader, protocol},
+    family::{Family, IpHeader},
     frame::{ETHERNET, Frame, Skb},
     hook, icmp, nat, origin,
     packet::Packet,
@@ -103,12 +103,11 @@ pub fn to_outside<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     if state.flags & NodeState::MASQUERADE == 0 || local.is_zero() || state.uplink_ifindex == 0 {
         return Err(End::reject(Reason::NoOutside, icmp::Error::NetUnreachable));
     }
+    // Of the tuple that leaves only the source is still to change: refused here, the packet is reported as the pod's.
+    origin::tunnel_port(packet)?;
     // An error's quote was translated with its flow; it has no port of its own. Neither has a later fragment.
     let port = if packet.is_icmp_error() { packet.source_port } else { packet.masquerade_port };
     nat::rewrite(skb, packet, &nat::Translation { end: nat::End::Source, address: local, port })?;
-    if packet.destination_port == state.vxlan_port && packet.protocol == protocol::UDP {
-        return Err(End::drop(Reason::PodVxlan));
-    }
     packet.write_addresses(skb)?;
     // SAFETY: plain numbers; no parameters: the kernel routes by the packet's destination.
     let action = unsafe { bpf_redirect_neigh(state.uplink_ifindex, core::ptr::null_mut(), 0, 0) };
