@@ -15,8 +15,8 @@ pub struct Arguments {
     /// What to measure; everything, unless named
     #[arg(value_enum)]
     name: Option<Benchmark>,
-    /// Passed on to `sdn-lab bench`
-    #[arg(last = true, value_name = "ARGUMENTS")]
+    /// Passed on to `sdn-lab bench NAME`: --quick, --rounds N, --only PART; after `--` also --help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     lab: Vec<String>,
 }
 
