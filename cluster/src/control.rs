@@ -11,7 +11,7 @@ mod workloads;
 
 use crate::{
     error::Error,
-    model::{Kind, Namespace, Node, Object, ObjectKey, Pod, Scheduling, Workload, meta},
+    model::{Kind, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod, Scheduling, Workload, meta},
     network::ClusterNetworks,
 };
 use std::{
@@ -31,10 +31,12 @@ pub const MAX_PODS: usize = 100_000;
 pub struct Derived {
     /// The nodes, each with its host subnets.
     pub nodes: Vec<Arc<Node>>,
-    /// The namespaces, those included that only pods named.
+    /// The namespaces, those included that only pods or policies named.
     pub namespaces: Vec<Arc<Namespace>>,
     /// The pods, placed, as if they had just been made: Pending, and without addresses (see [`assign_addresses`]).
     pub pods: Vec<Arc<Pod>>,
+    /// The policies, as they are.
+    pub policies: Vec<Arc<NetworkPolicy>>,
     /// What a person should know: workloads that are not run, pods that fit on no node.
     pub notes: Vec<Note>,
 }
@@ -64,6 +66,7 @@ struct Input {
     namespaces: Vec<Arc<Namespace>>,
     pods: Vec<(Arc<Pod>, Scheduling)>,
     workloads: Vec<Arc<Workload>>,
+    policies: Vec<Arc<NetworkPolicy>>,
 }
 
 /// Makes of the objects of some manifests what a control plane would make of them. `nodes` are used when there are none
@@ -79,8 +82,9 @@ pub fn derive(
     subnets::assign_subnets(&mut nodes, networks)?;
     let new_pods = workloads::expand(&input.workloads, &input.pods, &nodes, &mut notes)?;
     let pods = place::place(new_pods, &nodes, &mut notes)?;
-    let namespaces = complete_namespaces(input.namespaces, &pods);
-    Ok(Derived { nodes, namespaces, pods: pods.into_iter().map(Arc::new).collect(), notes })
+    let namespaces = complete_namespaces(input.namespaces, &pods, &input.policies);
+    let pods = pods.into_iter().map(Arc::new).collect();
+    Ok(Derived { nodes, namespaces, pods, policies: input.policies, notes })
 }
 
 /// `count` nodes called node-1, node-2 …, without addresses and host subnets.
@@ -107,11 +111,16 @@ fn with_node_uid(node: Arc<Node>) -> Arc<Node> {
     Arc::new(Node { uid, ..Node::clone(&node) })
 }
 
-/// Namespaces as the API has them: each labelled with its name, and one for every pod.
-fn complete_namespaces(declared: Vec<Arc<Namespace>>, pods: &[Pod]) -> Vec<Arc<Namespace>> {
+/// Namespaces as the API has them: each labelled with its name, and one for every pod and policy.
+fn complete_namespaces(
+    declared: Vec<Arc<Namespace>>,
+    pods: &[Pod],
+    policies: &[Arc<NetworkPolicy>],
+) -> Vec<Arc<Namespace>> {
     let mut namespaces: BTreeMap<Arc<str>, Namespace> =
         declared.into_iter().map(|namespace| (namespace.name.clone(), Arc::unwrap_or_clone(namespace))).collect();
-    for name in pods.iter().map(|pod| &pod.namespace).collect::<BTreeSet<_>>() {
+    let named = pods.iter().map(|pod| &pod.namespace).chain(policies.iter().map(|policy| &policy.namespace));
+    for name in named.collect::<BTreeSet<_>>() {
         let new = || Namespace { name: name.clone(), ..Namespace::default() };
         namespaces.entry(name.clone()).or_insert_with(new);
     }
@@ -137,7 +146,10 @@ impl Input {
                 Object::Pod(pod, scheduling) => {
                     input.pods.push((pod, scheduling.map(Arc::unwrap_or_clone).unwrap_or_default()));
                 }
+                Object::NetworkPolicy(policy) => input.policies.push(policy),
                 Object::Workload(workload) => input.workloads.push(workload),
+                // Made of what is derived here: see [`services`] and [`endpoints`].
+                Object::Service(_) | Object::EndpointSlice(_) | Object::Endpoints(_) => {}
             }
         }
         if input.nodes.is_empty() {

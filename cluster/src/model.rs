@@ -1,19 +1,30 @@
 //! Kubernetes objects as Culvert needs them: the fields we use, checked while they are read. Whoever holds one of these
 //! types holds valid names, addresses and ports.
 
+mod endpoints;
 pub mod meta;
 mod namespace;
 mod node;
 mod object;
 mod pod;
+mod policy;
 mod render;
+mod service;
+mod selector;
 mod wire;
 mod workload;
 
+pub use endpoints::{AddressType, Endpoint, EndpointPort, EndpointSlice, Endpoints, Hints, SliceKey};
 pub use meta::{Kind, Labels, ObjectKey};
 pub use namespace::Namespace;
 pub use node::Node;
 pub use object::{FieldError, Object};
 pub(crate) use object::{decode, message};
 pub use pod::{ContainerPort, Owner, Pod, PodKey, PodPhase, Protocol, Scheduling};
+pub use policy::{Invalid, IpBlock, NetworkPolicy, Peer, PolicyKey, PolicyPort, PortMatch, Rule, Scope};
+pub use selector::{LabelExpression, LabelOperator, LabelSelector};
+pub use service::{
+    FamilyPolicy, Ingress, IpFamily, IpMode, Service, ServiceKey, ServicePort, ServiceType, TargetPort,
+    TrafficDistribution, TrafficPolicy,
+};
 pub use workload::{NodeSelector, PodTemplate, Requirement, RequirementOperator, Workload};

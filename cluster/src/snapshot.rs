@@ -2,7 +2,7 @@
 
 mod disk;
 
-use crate::model::{Namespace, Node, Pod, PodKey};
+use crate::model::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, PodKey, PolicyKey, Service, ServiceKey, SliceKey};
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{fmt, sync::Arc};
 
@@ -17,6 +17,12 @@ pub struct Snapshot {
     pub namespaces: OrdMap<Arc<str>, Arc<Namespace>>,
     /// Pods by namespace and name.
     pub pods: OrdMap<PodKey, Arc<Pod>>,
+    /// NetworkPolicies by namespace and name.
+    pub policies: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
+    /// Services by namespace and name.
+    pub services: OrdMap<ServiceKey, Arc<Service>>,
+    /// EndpointSlices by namespace and name.
+    pub slices: OrdMap<SliceKey, Arc<EndpointSlice>>,
     /// Grows with every change of the collections.
     pub generation: u64,
     /// The source was read to its end once, so that what is absent here is absent in the cluster. Before that nothing
@@ -59,6 +65,37 @@ impl Snapshot {
     /// What changed among pods since `older`.
     pub fn pod_changes<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = Change<'a, PodKey, Arc<Pod>>> {
         changes(&older.pods, &self.pods)
+    }
+
+    /// What changed among Services since `older`.
+    pub fn service_changes<'a>(
+        &'a self,
+        older: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, ServiceKey, Arc<Service>>> {
+        changes(&older.services, &self.services)
+    }
+
+    /// What changed among EndpointSlices since `older`.
+    pub fn slice_changes<'a>(
+        &'a self,
+        older: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, SliceKey, Arc<EndpointSlice>>> {
+        changes(&older.slices, &self.slices)
+    }
+
+    /// What changed among NetworkPolicies since `older`.
+    pub fn policy_changes<'a>(
+        &'a self,
+        older: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, PolicyKey, Arc<NetworkPolicy>>> {
+        changes(&older.policies, &self.policies)
+    }
+
+    /// The NetworkPolicies of a namespace, in the order of their names.
+    pub fn policies_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<NetworkPolicy>> {
+        let first = PolicyKey::new(namespace, "");
+        let own = self.policies.range(first..).take_while(move |(key, _)| &*key.namespace == namespace);
+        own.map(|(_, policy)| policy)
     }
 }
 

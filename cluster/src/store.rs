@@ -1,7 +1,7 @@
 //! One task owns the cluster's state and publishes it.
 
 use crate::{
-    model::{Object, ObjectKey, PodKey},
+    model::{Object, ObjectKey, PodKey, PolicyKey, ServiceKey, SliceKey},
     snapshot::Snapshot,
     source::{ObjectChange, Problem, Source, UnusedKind, Update},
 };
@@ -135,17 +135,29 @@ impl Store {
             Object::Node(node) => insert(&mut self.state.nodes, node.name.clone(), node),
             Object::Namespace(namespace) => insert(&mut self.state.namespaces, namespace.name.clone(), namespace),
             Object::Pod(pod, _) => insert(&mut self.state.pods, pod.key(), pod),
+            Object::NetworkPolicy(policy) => insert(&mut self.state.policies, policy.key(), policy),
+            Object::Service(service) => insert(&mut self.state.services, service.key(), service),
+            Object::EndpointSlice(slice) => insert(&mut self.state.slices, slice.key(), slice),
             // Sources are opened without workloads where there is a store: control has made pods of them.
-            Object::Workload(_) => false,
+            Object::Workload(_) | Object::Endpoints(_) => false,
         }
     }
 
     fn delete(&mut self, key: &ObjectKey) -> bool {
-        use crate::model::Kind::{Namespace, Node, Pod};
+        use crate::model::Kind::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, Service};
         match key.kind {
             Node => self.state.nodes.remove(&key.name).is_some(),
             Namespace => self.state.namespaces.remove(&key.name).is_some(),
             Pod => self.state.pods.remove(&PodKey::new(key.namespace.clone(), key.name.clone())).is_some(),
+            NetworkPolicy => {
+                self.state.policies.remove(&PolicyKey::new(key.namespace.clone(), key.name.clone())).is_some()
+            }
+            Service => {
+                self.state.services.remove(&ServiceKey::new(key.namespace.clone(), key.name.clone())).is_some()
+            }
+            EndpointSlice => {
+                self.state.slices.remove(&SliceKey::new(key.namespace.clone(), key.name.clone())).is_some()
+            }
             _ => false,
         }
     }
@@ -164,7 +176,10 @@ fn keys(snapshot: &Snapshot) -> impl Iterator<Item = ObjectKey> {
     let nodes = snapshot.nodes.values().map(|node| Object::Node(node.clone()));
     let namespaces = snapshot.namespaces.values().map(|namespace| Object::Namespace(namespace.clone()));
     let pods = snapshot.pods.values().map(|pod| Object::Pod(pod.clone(), None));
-    nodes.chain(namespaces).chain(pods).map(|object| object.key())
+    let policies = snapshot.policies.values().map(|policy| Object::NetworkPolicy(policy.clone()));
+    let services = snapshot.services.values().map(|service| Object::Service(service.clone()));
+    let slices = snapshot.slices.values().map(|slice| Object::EndpointSlice(slice.clone()));
+    nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices).map(|object| object.key())
 }
 
 #[cfg(test)]

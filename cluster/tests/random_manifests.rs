@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Good objects, with NAME for the name.
-const GOOD: [(&str, &str); 9] = [
+const GOOD: [(&str, &str); 10] = [
     (
         "Node NAME",
         "apiVersion: v1\nkind: Node\nmetadata:\n  name: NAME\n  labels:\n    topology.kubernetes.io/zone: east\n",
@@ -42,6 +42,10 @@ const GOOD: [(&str, &str); 9] = [
         "StatefulSet shop/NAME",
         "apiVersion: apps/v1\nkind: StatefulSet\nmetadata:\n  name: NAME\n  namespace: shop\nspec: {replicas: 3, template: {spec: {containers: [{name: a}]}}}\n",
     ),
+    (
+        "NetworkPolicy shop/NAME",
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: NAME, namespace: shop}\nspec:\n  ingress:\n  - from:\n    - podSelector: {}\n",
+    ),
     ("Node NAME", "apiVersion: v1\nkind: NodeList\nitems:\n- metadata: {name: NAME}\n"),
     (
         "Namespace NAME",
@@ -57,7 +61,7 @@ const UNUSED: [&str; 3] = [
 ];
 
 /// Documents with one fault each.
-const BAD: [&str; 28] = [
+const BAD: [&str; 29] = [
     "apiVersion: v1\nkind: Node\nmetadata:\n  name: NAME\n labels: {}\n",
     "apiVersion: v1\nkind: Node\nmetadata: {name: NAME\n",
     "apiVersion: v1\nkind: Node\nkind: Node\nmetadata: {name: NAME}\n",
@@ -83,6 +87,7 @@ const BAD: [&str; 28] = [
     "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{ports: [{containerPort: 80, protocol: tcp}]}]}\n",
     "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{}]}\nstatus: {podIP: 127.0.0.1}\n",
     "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: NAME}\nspec: {replicas: two, template: {spec: {containers: [{}]}}}\n",
+    "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: NAME}\nspec: {podSelector: {matchExpressions: [{key: a, operator: In}]}}\n",
     "apiVersion: v1\nkind: List\nitems: {}\n",
     "apiVersion: v1\nkind: NodeList\nitems: [{metadata: {name: ''}}]\n",
     "{\"apiVersion\": \"v1\", \"kind\": \"Node\" \"metadata\": {\"name\": \"NAME\"}}\n",
@@ -183,7 +188,8 @@ async fn a_store_survives_500_random_manifests() {
         .map(|(n, (new, old))| if n % 2 == 0 { new } else { *old })
         .collect();
     let derived = |outcome: Outcome| -> BTreeSet<String> {
-        let used = |key: &String| ["Node ", "Namespace ", "Pod "].iter().any(|kind| key.starts_with(kind));
+        let used =
+            |key: &String| ["Node ", "Namespace ", "Pod ", "NetworkPolicy "].iter().any(|kind| key.starts_with(kind));
         outcome.objects.into_iter().filter(used).collect()
     };
 
@@ -213,7 +219,9 @@ async fn a_store_survives_500_random_manifests() {
 fn keys(snapshot: &sdn_cluster::Snapshot) -> BTreeSet<String> {
     let nodes = snapshot.nodes.keys().map(|name| format!("Node {name}"));
     let namespaces = snapshot.namespaces.keys().map(|name| format!("Namespace {name}"));
-    nodes.chain(namespaces).chain(snapshot.pods.keys().map(|key| format!("Pod {key}"))).collect()
+    let pods = snapshot.pods.keys().map(|key| format!("Pod {key}"));
+    let policies = snapshot.policies.keys().map(|key| format!("NetworkPolicy {key}"));
+    nodes.chain(namespaces).chain(pods).chain(policies).collect()
 }
 
 async fn until(cluster: &mut store::Cluster, reached: impl Fn(&store::Cluster) -> bool) {

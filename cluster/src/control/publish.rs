@@ -17,7 +17,7 @@ use std::{
 /// never sees half of one and a change costs as much as what changed.
 ///
 /// ```text
-/// nodes/node-1.json   namespaces/shop.json   pods/shop_web-0.json
+/// nodes/node-1.json   namespaces/shop.json   pods/shop_web-0.json   networkpolicies/shop_web.json
 /// ```
 #[derive(Debug)]
 pub struct Publisher {
@@ -31,7 +31,7 @@ impl Publisher {
     /// Publishes into `directory`, which is made if need be. What is there already stays until [`Publisher::replace`].
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, Error> {
         let publisher = Self { directory: directory.into() };
-        for kind in Kind::DERIVED {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_derived()) {
             let folder = publisher.folder(kind);
             fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder, source })?;
         }
@@ -48,8 +48,9 @@ impl Publisher {
         let nodes = derived.nodes.iter().cloned().map(Object::Node);
         let namespaces = derived.namespaces.iter().cloned().map(Object::Namespace);
         let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
+        let policies = derived.policies.iter().cloned().map(Object::NetworkPolicy);
         let mut written = BTreeSet::new();
-        for object in nodes.chain(namespaces).chain(pods) {
+        for object in nodes.chain(namespaces).chain(pods).chain(policies) {
             self.put(&object)?;
             written.insert(self.path(&object.key()));
         }
@@ -84,7 +85,11 @@ impl Publisher {
     }
 
     fn folder(&self, kind: Kind) -> PathBuf {
-        self.directory.join(format!("{}s", kind.as_str().to_lowercase()))
+        let name = kind.as_str().to_lowercase();
+        self.directory.join(match name.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => name + "s",
+        })
     }
 
     /// Names have no '_', so that it parts namespace and name beyond doubt.

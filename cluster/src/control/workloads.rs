@@ -67,7 +67,7 @@ fn check_size(workloads: &[&Arc<Workload>], pods: usize, nodes: usize) -> Result
 
 /// A pod as if it had just been made: what another cluster's node said of it does not hold here.
 fn as_new(pod: &Arc<Pod>) -> Pod {
-    let mut pod = Pod { addresses: Vec::new(), phase: PodPhase::Pending, ready: false, ..Pod::clone(pod) };
+    let mut pod = Pod { addresses: Vec::new(), phase: PodPhase::Pending, ready: false, terminating: false, ..Pod::clone(pod) };
     if pod.uid.is_empty() {
         pod.uid = uid(&Object::Pod(Arc::new(pod.clone()), None).key(), "");
     }
@@ -136,7 +136,10 @@ impl<'a> Expansion<'a> {
             ("statefulset.kubernetes.io/pod-name".to_owned(), name.clone()),
             ("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string()),
         ]);
-        self.pod(name, labels, None)
+        let mut new = self.pod(name, labels, None);
+        // So that the Service it names gives each pod a name of its own.
+        new.pod.hostname = Some(new.pod.name.clone()).filter(|name| name.len() <= 63);
+        new
     }
 
     fn pod(&self, name: String, labels: BTreeMap<String, String>, node: Option<&Arc<Node>>) -> NewPod {
@@ -152,6 +155,8 @@ impl<'a> Expansion<'a> {
             annotations: template.annotations.clone(),
             node: node.map(|node| node.name.clone()).or_else(|| template.node.clone()),
             host_network: template.host_network,
+            hostname: template.hostname.clone(),
+            subdomain: template.subdomain.clone(),
             ports: template.ports.clone(),
             ..Pod::default()
         };

@@ -14,6 +14,14 @@ pub enum Kind {
     Namespace,
     /// v1 Pod.
     Pod,
+    /// networking.k8s.io/v1 NetworkPolicy.
+    NetworkPolicy,
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// v1 Endpoints.
+    Endpoints,
     /// apps/v1 Deployment.
     Deployment,
     /// apps/v1 ReplicaSet.
@@ -47,10 +55,14 @@ pub struct ObjectKey {
 
 impl Kind {
     /// All of them, in the order in which listings show them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
+        Self::NetworkPolicy,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Endpoints,
         Self::Deployment,
         Self::ReplicaSet,
         Self::ReplicationController,
@@ -62,7 +74,15 @@ impl Kind {
     ];
 
     /// What an agent reads: derived objects, no workloads.
-    pub const DERIVED: [Self; 3] = [Self::Node, Self::Namespace, Self::Pod];
+    pub const DERIVED: [Self; 4] = [Self::Node, Self::Namespace, Self::Pod, Self::NetworkPolicy];
+
+    /// What is derived for Services: read by those who serve them.
+    pub const SERVICES: [Self; 2] = [Self::Service, Self::EndpointSlice];
+
+    /// Whether its objects are part of a snapshot, and published: all that is derived.
+    pub fn is_derived(self) -> bool {
+        Self::DERIVED.contains(&self) || Self::SERVICES.contains(&self)
+    }
 
     /// As the API writes it in `kind`.
     pub fn as_str(self) -> &'static str {
@@ -70,6 +90,10 @@ impl Kind {
             Self::Node => "Node",
             Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Endpoints => "Endpoints",
             Self::Deployment => "Deployment",
             Self::ReplicaSet => "ReplicaSet",
             Self::ReplicationController => "ReplicationController",
@@ -90,7 +114,10 @@ impl Kind {
     pub fn groups(self) -> &'static [&'static str] {
         match self {
             Self::Node | Self::Namespace | Self::Pod | Self::ReplicationController => &[""],
+            Self::Service | Self::Endpoints => &[""],
+            Self::EndpointSlice => &["discovery.k8s.io"],
             Self::Deployment | Self::ReplicaSet | Self::DaemonSet => &["apps", "extensions"],
+            Self::NetworkPolicy => &["networking.k8s.io", "extensions"],
             Self::StatefulSet => &["apps"],
             // OpenShift 3 served it from the core group too.
             Self::DeploymentConfig => &["apps.openshift.io", ""],

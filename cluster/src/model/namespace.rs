@@ -15,7 +15,7 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// metadata.uid; empty when the object carries none.
     pub uid: Arc<str>,
-    /// metadata.labels.
+    /// metadata.labels, [`Namespace::NAME_LABEL`] among them once it was read from anywhere.
     pub labels: Labels,
 }
 
@@ -32,6 +32,10 @@ impl Namespace {
 
     pub(super) fn parse(json: &str, seed: &str) -> Result<Self, FieldError> {
         let Wire { metadata } = object::decode(json)?;
-        Ok(Self { name: metadata.name(seed)?, uid: metadata.uid(), labels: metadata.labels.0 })
+        let (name, uid) = (metadata.name(seed)?, metadata.uid());
+        let mut labels = metadata.labels.0;
+        // The API server sets it whatever is written. Manifests come to us without one.
+        labels.insert(Self::NAME_LABEL.to_owned(), name.to_string());
+        Ok(Self { name, uid, labels })
     }
 }

@@ -1,6 +1,6 @@
 //! Any object of a kind we model, and how one is read.
 
-use super::{Kind, Namespace, Node, ObjectKey, Pod, Scheduling, Workload};
+use super::{EndpointSlice, Endpoints, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Scheduling, Service, Workload};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -13,11 +13,19 @@ pub enum Object {
     Namespace(Arc<Namespace>),
     /// A Pod, with what matters until it is placed.
     Pod(Arc<Pod>, Option<Arc<Scheduling>>),
+    /// A NetworkPolicy.
+    NetworkPolicy(Arc<NetworkPolicy>),
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// Endpoints, of which control makes slices.
+    Endpoints(Arc<Endpoints>),
     /// A workload of any kind.
     Workload(Arc<Workload>),
 }
 
-/// Why an object was rejected.
+/// What is wrong with a field of an object: why the object was rejected, or part of it is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// The line it was found in, counted from 1 at the object's first; `None` when the fault has no place of its own (a
@@ -37,7 +45,25 @@ impl Object {
             Kind::Node => Node::parse(json, seed).map(|node| Self::Node(node.into())),
             Kind::Namespace => Namespace::parse(json, seed).map(|namespace| Self::Namespace(namespace.into())),
             Kind::Pod => Pod::parse(json, seed).map(|(pod, rest)| Self::Pod(pod.into(), rest.map(Arc::new))),
+            Kind::NetworkPolicy => {
+                NetworkPolicy::parse(json, seed).map(|(policy, _)| Self::NetworkPolicy(policy.into()))
+            }
+            Kind::Service => Service::parse(json, seed).map(|service| Self::Service(service.into())),
+            Kind::EndpointSlice => EndpointSlice::parse(json, seed).map(|slice| Self::EndpointSlice(slice.into())),
+            Kind::Endpoints => Endpoints::parse(json, seed).map(|endpoints| Self::Endpoints(endpoints.into())),
             _ => Workload::parse(kind, json, seed).map(|workload| Self::Workload(workload.into())),
+        }
+    }
+
+    /// What is wrong with an object that was taken all the same, with the lines of `json`, which it was read from. Only
+    /// a NetworkPolicy can be partly wrong.
+    pub fn faults(&self, json: &str) -> Vec<FieldError> {
+        match self {
+            // Invalid policies are rare: reading one again costs less than keeping lines for all.
+            Self::NetworkPolicy(policy) if policy.invalid.is_some() => {
+                NetworkPolicy::parse(json, "").map_or_else(|error| vec![error], |(_, faults)| faults)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -52,9 +78,35 @@ impl Object {
             Self::Pod(pod, _) => {
                 ObjectKey { kind: Kind::Pod, namespace: pod.namespace.clone(), name: pod.name.clone() }
             }
+            Self::NetworkPolicy(policy) => {
+                ObjectKey { kind: Kind::NetworkPolicy, namespace: policy.namespace.clone(), name: policy.name.clone() }
+            }
+            Self::Service(service) => {
+                ObjectKey { kind: Kind::Service, namespace: service.namespace.clone(), name: service.name.clone() }
+            }
+            Self::EndpointSlice(slice) => {
+                ObjectKey { kind: Kind::EndpointSlice, namespace: slice.namespace.clone(), name: slice.name.clone() }
+            }
+            Self::Endpoints(endpoints) => ObjectKey {
+                kind: Kind::Endpoints,
+                namespace: endpoints.namespace.clone(),
+                name: endpoints.name.clone(),
+            },
             Self::Workload(workload) => {
                 ObjectKey { kind: workload.kind, namespace: workload.namespace.clone(), name: workload.name.clone() }
             }
+        }
+    }
+}
+
+impl FieldError {
+    /// The same as a fault of what this was a part of: the part was the field `field` and began `lines` lines later.
+    pub(super) fn within(self, field: &str, lines: usize) -> Self {
+        let separator = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
+        Self {
+            line: self.line.map(|line| line + lines),
+            field: format!("{field}{separator}{}", self.field),
+            message: self.message,
         }
     }
 }

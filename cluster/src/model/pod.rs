@@ -28,10 +28,16 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// spec.hostNetwork: it lives in its node's network namespace.
     pub host_network: bool,
+    /// spec.hostname: its own name, below `subdomain`, where that is a headless Service's.
+    pub hostname: Option<Arc<str>>,
+    /// spec.subdomain.
+    pub subdomain: Option<Arc<str>>,
     /// status.phase.
     pub phase: PodPhase,
     /// The condition Ready of status.conditions.
     pub ready: bool,
+    /// metadata.deletionTimestamp is set: it is about to end.
+    pub terminating: bool,
     /// The declared ports of all containers, sidecars (init containers that always restart) included.
     pub ports: Vec<ContainerPort>,
 }
@@ -129,6 +135,9 @@ impl Pod {
             uid: metadata.uid(),
             node: spec.node(),
             host_network: spec.host_network,
+            hostname: spec.hostname.as_ref().map(|name| name.as_ref().clone()),
+            subdomain: spec.subdomain.as_ref().map(|name| name.as_ref().clone()),
+            terminating: metadata.deletion_timestamp.is_some(),
             ports: spec.ports(),
             addresses: status.addresses,
             phase: status.phase,

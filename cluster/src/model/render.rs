@@ -1,17 +1,22 @@
 //! Objects written back as the Kubernetes API writes them: what is read of that equals what was written.
 
+mod services;
+
 use super::{ContainerPort, Namespace, Node, Object, Pod};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 
 impl Object {
-    /// The object as JSON. `None` for workloads, of which only a part is kept.
+    /// The object as JSON. `None` for workloads and Endpoints, of which only a part is kept.
     pub fn to_json(&self) -> Option<Value> {
         match self {
             Self::Node(node) => Some(node.to_json()),
             Self::Namespace(namespace) => Some(namespace.to_json()),
             Self::Pod(pod, _) => Some(pod.to_json()),
-            Self::Workload(_) => None,
+            Self::NetworkPolicy(policy) => Some(policy.to_json()),
+            Self::Service(service) => Some(service.to_json()),
+            Self::EndpointSlice(slice) => Some(slice.to_json()),
+            Self::Workload(_) | Self::Endpoints(_) => None,
         }
     }
 }
@@ -52,8 +57,17 @@ impl Namespace {
 impl Pod {
     /// The pod as JSON. Its containers are stand-ins that have its ports.
     pub fn to_json(&self) -> Value {
-        let more = json!({"labels": self.labels, "annotations": self.annotations});
+        let mut more = json!({"labels": self.labels, "annotations": self.annotations});
+        if self.terminating {
+            // That it ends is kept, since when is not.
+            more["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
+        }
         let mut spec = Map::new();
+        for (name, value) in [("hostname", &self.hostname), ("subdomain", &self.subdomain)] {
+            if let Some(value) = value {
+                spec.insert(name.into(), json!(value));
+            }
+        }
         if let Some(node) = &self.node {
             spec.insert("nodeName".into(), json!(node));
         }

@@ -1,6 +1,7 @@
 //! The partial shapes of Kubernetes objects as they are written. Every check that concerns one field is made while that
 //! field is read, so that the error has its line and path.
 
+mod mapping;
 mod text;
 
 use super::{
@@ -9,15 +10,19 @@ use super::{
     pod::{ContainerPort, Owner, Pod, PodPhase, Protocol},
     workload::{NodeSelector, PodTemplate, Requirement, RequirementOperator},
 };
+pub(super) use mapping::Mapping;
 use serde::{Deserialize, Deserializer};
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
-pub(super) use text::{Address, DnsLabel, DnsSubdomain, Subnet};
-use text::{LabelKey, LabelValue, PortName};
+pub(super) use text::or_none;
+pub(super) use text::{Address, DnsLabel, DnsSubdomain, LabelKey, LabelValue, PortName, Subnet};
 
 /// An absent or null field is the default, as for the API.
 pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(decoder: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(decoder)?.unwrap_or_default())
 }
+
+/// Beginnings of the names of the annotations of Services and Endpoints that are read.
+const SERVICES: [&str; 2] = ["service.kubernetes.io/topology-", "control-plane.alpha.kubernetes.io/leader"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +32,7 @@ pub(super) struct Meta<N> {
     #[serde(default, deserialize_with = "text::or_none")]
     pub namespace: Option<DnsLabel>,
     pub uid: Option<Arc<str>>,
+    pub deletion_timestamp: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
     pub labels: LabelMap,
     #[serde(default, deserialize_with = "or_default")]
@@ -39,7 +45,7 @@ pub(super) struct Meta<N> {
 #[serde(from = "BTreeMap<LabelKey, LabelValue>")]
 pub(super) struct LabelMap(pub Labels);
 
-/// Only those that Culvert reads.
+/// Only those that Culvert reads, of an object of any kind.
 #[derive(Default, Deserialize)]
 #[serde(from = "BTreeMap<String, String>")]
 pub(super) struct Annotations(pub Labels);
@@ -66,6 +72,10 @@ pub(super) struct PodSpec {
     affinity: Affinity,
     #[serde(default, deserialize_with = "or_default")]
     pub host_network: bool,
+    #[serde(default, deserialize_with = "text::or_none")]
+    pub hostname: Option<DnsLabel>,
+    #[serde(default, deserialize_with = "text::or_none")]
+    pub subdomain: Option<DnsLabel>,
     containers: Containers,
     #[serde(default, deserialize_with = "or_default")]
     init_containers: Vec<InitContainer>,
@@ -250,7 +260,8 @@ impl From<BTreeMap<LabelKey, LabelValue>> for LabelMap {
 
 impl From<BTreeMap<String, String>> for Annotations {
     fn from(mut annotations: BTreeMap<String, String>) -> Self {
-        annotations.retain(|name, _| Pod::ANNOTATIONS.iter().any(|kept| name.starts_with(kept)));
+        let is_kept = |name: &String| Pod::ANNOTATIONS.iter().chain(&SERVICES).any(|kept| name.starts_with(kept));
+        annotations.retain(|name, _| is_kept(name));
         Self(annotations)
     }
 }
@@ -364,6 +375,8 @@ impl From<Template> for PodTemplate {
             node: spec.node(),
             nodes: spec.nodes(),
             host_network: spec.host_network,
+            hostname: spec.hostname.as_ref().map(|name| name.as_ref().clone()),
+            subdomain: spec.subdomain.as_ref().map(|name| name.as_ref().clone()),
             ports: spec.ports(),
             labels: metadata.labels.0,
             annotations: metadata.annotations.0,

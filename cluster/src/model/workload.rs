@@ -4,7 +4,7 @@ use super::{
     meta::{Kind, Labels},
     object::{self, FieldError},
     pod::{ContainerPort, Owner},
-    wire::{DnsSubdomain, Meta, Template, or_default},
+    wire::{DnsLabel, DnsSubdomain, Meta, Template, or_default, or_none},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -44,6 +44,10 @@ pub struct PodTemplate {
     pub nodes: NodeSelector,
     /// spec.hostNetwork.
     pub host_network: bool,
+    /// spec.hostname.
+    pub hostname: Option<Arc<str>>,
+    /// spec.subdomain; for a StatefulSet its spec.serviceName, as its controller has it.
+    pub subdomain: Option<Arc<str>>,
     /// The declared ports, as in [`super::Pod::ports`].
     pub ports: Vec<ContainerPort>,
 }
@@ -101,6 +105,8 @@ struct Spec {
     suspend: bool,
     #[serde(default, deserialize_with = "or_default")]
     ordinals: Ordinals,
+    #[serde(default, deserialize_with = "or_none")]
+    service_name: Option<DnsLabel>,
     template: Template,
 }
 
@@ -126,6 +132,11 @@ impl Workload {
         }
         let Wire { metadata, spec } = object::decode(json)?;
         let workload = Self::new(kind, &metadata, seed)?;
+        let template = PodTemplate::from(spec.template);
+        let subdomain = match spec.service_name {
+            Some(name) if kind == Kind::StatefulSet => Some(name.as_ref().clone()),
+            _ => template.subdomain.clone(),
+        };
         Ok(Self {
             replicas: match kind {
                 Kind::Job if spec.suspend => 0,
@@ -136,7 +147,7 @@ impl Workload {
                 _ => spec.replicas.unwrap_or(1),
             },
             first_ordinal: spec.ordinals.start,
-            template: spec.template.into(),
+            template: PodTemplate { subdomain, ..template },
             ..workload
         })
     }

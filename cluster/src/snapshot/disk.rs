@@ -1,5 +1,5 @@
-//! A snapshot on disk, for an agent that starts while its source is away: a Kubernetes list of its nodes, namespaces
-//! and pods. Nothing else is in a snapshot's file; Secrets never are.
+//! A snapshot on disk, for an agent that starts while its source is away: a Kubernetes list of its nodes, namespaces,
+//! pods, policies, Services and EndpointSlices. Nothing else is in a snapshot's file; Secrets never are.
 
 use super::Snapshot;
 use crate::{
@@ -42,11 +42,15 @@ impl Snapshot {
         let nodes = self.nodes.values().map(|node| node.to_json());
         let namespaces = self.namespaces.values().map(|namespace| namespace.to_json());
         let pods = self.pods.values().map(|pod| pod.to_json());
+        let policies = self.policies.values().map(|policy| policy.to_json());
+        let services = self.services.values().map(|service| service.to_json());
+        let slices = self.slices.values().map(|slice| slice.to_json());
+        let items = nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices);
         let list = json!({
             "apiVersion": "v1",
             "kind": "List",
             "metadata": {"resourceVersion": self.generation.to_string()},
-            "items": nodes.chain(namespaces).chain(pods).collect::<Vec<_>>(),
+            "items": items.collect::<Vec<_>>(),
         });
         replace_file(path, list.to_string().as_bytes(), 0o600, Durability::Durable)
     }
@@ -83,7 +87,10 @@ impl Snapshot {
             Object::Node(node) => drop(self.nodes.insert(node.name.clone(), node)),
             Object::Namespace(namespace) => drop(self.namespaces.insert(namespace.name.clone(), namespace)),
             Object::Pod(pod, _) => drop(self.pods.insert(pod.key(), pod)),
-            Object::Workload(_) => {}
+            Object::NetworkPolicy(policy) => drop(self.policies.insert(policy.key(), policy)),
+            Object::Service(service) => drop(self.services.insert(service.key(), service)),
+            Object::EndpointSlice(slice) => drop(self.slices.insert(slice.key(), slice)),
+            Object::Workload(_) | Object::Endpoints(_) => {}
         }
     }
 }
@@ -111,7 +118,7 @@ pub async fn keep_saved(mut snapshots: watch::Receiver<Snapshot>, path: PathBuf,
 
 fn read_item(json: &str) -> Result<Object, String> {
     let header: Header = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let kind = Kind::of(&header.api_version, &header.kind).filter(|kind| Kind::DERIVED.contains(kind));
+    let kind = Kind::of(&header.api_version, &header.kind).filter(|kind| kind.is_derived());
     let kind = kind.ok_or_else(|| format!("a {} is not part of a snapshot", header.kind))?;
     Object::parse(kind, json, "")
         .map_err(|model::FieldError { field, message, .. }| format!("{kind}: {field}: {message}"))

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     control,
-    model::{ContainerPort, Namespace, Node, Pod, PodPhase, Protocol},
+    model::{ContainerPort, Namespace, NetworkPolicy, Node, Pod, PodPhase, Protocol},
     source::manifests,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -20,14 +20,15 @@ fn all(derived: &Derived) -> Vec<Object> {
     let nodes = derived.nodes.iter().cloned().map(Object::Node);
     let namespaces = derived.namespaces.iter().cloned().map(Object::Namespace);
     let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
-    let mut objects: Vec<_> = nodes.chain(namespaces).chain(pods).collect();
+    let policies = derived.policies.iter().cloned().map(Object::NetworkPolicy);
+    let mut objects: Vec<_> = nodes.chain(namespaces).chain(pods).chain(policies).collect();
     objects.sort_by_key(Object::key);
     objects
 }
 
 fn files(directory: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    for kind in ["namespaces", "nodes", "pods"] {
+    for kind in ["namespaces", "networkpolicies", "nodes", "pods"] {
         for entry in fs::read_dir(directory.join(kind)).expect("listed") {
             names.push(format!("{kind}/{}", entry.expect("listed").file_name().to_string_lossy()));
         }
@@ -43,10 +44,18 @@ fn what_is_published_is_read_back() {
     let mut derived = Derived { nodes: control::nodes(2).into_iter().map(Arc::new).collect(), ..Derived::default() };
     let pod = |name: &str| Arc::new(Pod { namespace: "shop".into(), name: name.into(), ..Pod::default() });
     derived.pods = vec![pod("web-0"), pod("web-1")];
+    let policy = NetworkPolicy { namespace: "shop".into(), name: "web".into(), ..NetworkPolicy::default() };
+    derived.policies = vec![Arc::new(NetworkPolicy { ingress: Some(Vec::new()), ..policy })];
     publisher.replace(&derived).expect("published");
     assert_eq!(
         files(publisher.directory()),
-        ["nodes/node-1.json", "nodes/node-2.json", "pods/shop_web-0.json", "pods/shop_web-1.json"]
+        [
+            "networkpolicies/shop_web.json",
+            "nodes/node-1.json",
+            "nodes/node-2.json",
+            "pods/shop_web-0.json",
+            "pods/shop_web-1.json"
+        ]
     );
     assert_eq!(read(publisher.directory()), all(&derived));
 
@@ -70,7 +79,10 @@ fn what_is_published_is_read_back() {
     publisher.put(&Object::Pod(pod("api-0"), None)).expect("published");
     publisher.delete(&Object::Node(derived.nodes[0].clone()).key()).expect("removed");
     publisher.delete(&Object::Node(derived.nodes[0].clone()).key()).expect("removed already");
-    assert_eq!(files(publisher.directory()), ["nodes/node-2.json", "pods/shop_api-0.json", "pods/shop_web-0.json"]);
+    assert_eq!(
+        files(publisher.directory()),
+        ["networkpolicies/shop_web.json", "nodes/node-2.json", "pods/shop_api-0.json", "pods/shop_web-0.json"]
+    );
 }
 
 #[test]
@@ -180,7 +192,8 @@ fn nodes() -> impl Strategy<Value = Node> {
 proptest! {
     /// Every object that can be is the same after it was written and read.
     #[test]
-    fn objects_survive_being_written(pod in pods(), node in nodes(), name in "[a-z]{1,8}", labels in labels()) {
+    fn objects_survive_being_written(pod in pods(), node in nodes(), name in "[a-z]{1,8}", mut labels in labels()) {
+        labels.insert(Namespace::NAME_LABEL.to_owned(), name.clone());
         let namespace = Namespace { name: name.into(), uid: "u".into(), labels };
         for object in [Object::Pod(pod.into(), None), Object::Node(node.into()), Object::Namespace(namespace.into())] {
             let json = object.to_json().expect("not a workload").to_string();

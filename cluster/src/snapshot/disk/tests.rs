@@ -5,8 +5,11 @@ use std::{os::unix::fs::PermissionsExt, sync::Arc};
 fn snapshot() -> Snapshot {
     let node =
         Node { name: "node-1".into(), subnets: vec!["10.128.0.0/23".parse().expect("a subnet")], ..Node::default() };
-    let namespace =
-        Namespace { name: "shop".into(), labels: [("team".to_owned(), "a".to_owned())].into(), ..Namespace::default() };
+    let labels =
+        [("team", "a"), (Namespace::NAME_LABEL, "shop")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let namespace = Namespace { name: "shop".into(), labels: labels.into(), ..Namespace::default() };
+    let policy = r#"{"metadata": {"name": "web", "namespace": "shop"}, "spec": {"ingress": [{}, {"from": [{}]}]}}"#;
+    let policy = Object::parse(Kind::NetworkPolicy, policy, "").expect("a policy, though one of its rules is wrong");
     let pod = |name: &str| Pod {
         namespace: "shop".into(),
         name: name.into(),
@@ -22,6 +25,7 @@ fn snapshot() -> Snapshot {
         Object::Namespace(namespace.into()),
         Object::Pod(pod("web-0").into(), None),
         Object::Pod(pod("web-1").into(), None),
+        policy,
     ];
     objects.into_iter().for_each(|object| snapshot.insert(object));
     snapshot

@@ -20,7 +20,7 @@ const MAX_LISTS: usize = 4;
 pub(super) struct Parsed {
     /// The good objects, in their order.
     pub found: Vec<Found>,
-    /// The bad ones, in their order.
+    /// What is wrong, in its order: the bad ones, and what is not used of good ones.
     pub rejected: Vec<Rejected>,
     /// Objects of kinds that are not modelled or not wanted.
     pub unused: BTreeMap<ApiKind, Unused>,
@@ -35,7 +35,7 @@ pub(super) struct Found {
     pub object: Object,
 }
 
-/// A bad one.
+/// A bad one, or a bad part of one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rejected {
     /// The field's line, else the document's.
@@ -175,7 +175,13 @@ impl Decoder<'_> {
         };
         let seed = format!("{}#{}", self.seed, self.objects);
         match Object::parse(kind, json, &seed) {
-            Ok(object) => self.parsed.found.push(Found { line, object }),
+            Ok(object) => {
+                for fault in object.faults(json) {
+                    let key = object.key();
+                    self.reject(Rejected::new(fault, line, key.to_string(), Some(key)));
+                }
+                self.parsed.found.push(Found { line, object });
+            }
             Err(error) => {
                 let names = metadata.and_then(|metadata| serde_json::from_str(metadata.get()).ok()).unwrap_or_default();
                 let (label, key) = identify(kind, names);

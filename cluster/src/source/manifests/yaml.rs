@@ -35,9 +35,20 @@ pub(super) fn to_json(document: &str) -> Result<Option<String>, YamlError> {
     if matches!(&tree.nodes[root].value, Value::Scalar(json) if json == "null") {
         return Ok(None);
     }
-    let mut writer = Writer { tree: &tree, out: String::with_capacity(document.len()), line: 1, alias_bytes: 0 };
+    let out = String::with_capacity(document.len());
+    let mut writer = Writer { tree: &tree, out, line: 1, last_line: count_lines(document), alias_bytes: 0 };
     writer.node(root, 0, false)?;
     Ok(Some(writer.out))
+}
+
+/// How many lines a document has, whatever they end with.
+fn count_lines(document: &str) -> usize {
+    let bytes = document.as_bytes();
+    let ends = |(index, byte): (usize, &u8)| match byte {
+        b'\r' => bytes.get(index + 1) != Some(&b'\n'),
+        _ => *byte == b'\n',
+    };
+    bytes.iter().enumerate().filter(|end| ends(*end)).count() + 1
 }
 
 /// A document, its nodes in the order of their appearance.
@@ -93,6 +104,8 @@ struct Writer<'a> {
     tree: &'a Tree,
     out: String,
     line: usize,
+    /// The parser puts an absent value behind the document's end.
+    last_line: usize,
     alias_bytes: usize,
 }
 
@@ -326,7 +339,7 @@ impl Writer<'_> {
                 });
             }
         } else {
-            while self.line < line {
+            while self.line < line.min(self.last_line) {
                 self.out.push('\n');
                 self.line += 1;
             }

@@ -80,6 +80,10 @@ fn tokens_stay_on_their_lines() {
         let at = json.find(token).unwrap_or_else(|| panic!("{token} in {json}"));
         assert_eq!(json[..at].matches('\n').count() + 1, line, "{token} in {json}");
     }
+    for yaml in ["a: 1\n? b", "a: 1\r? b", "a: 1\r\n? b"] {
+        let json = to_json(yaml).expect("valid").expect("not empty");
+        assert_eq!(json.matches('\n').count() + 1, 2, "an absent value is on the last line: {json}");
+    }
 }
 
 #[test]
