@@ -58,7 +58,8 @@ fn up_until(word: &str, name: &str, file: &tempfile::NamedTempFile) -> (Child, V
             return (child, said);
         }
     }
-    panic!("it ends without a word about {word}: {said:?}");
+    let status = child.wait();
+    panic!("it ends ({status:?}) without a word about {word}: {said:?}");
 }
 
 fn send(signal: Signal, child: &Child) {

@@ -88,10 +88,10 @@ fn pods_come_and_go_without_an_address_in_two_hands() {
         names.iter().for_each(|name| lab.delete_pod(name).unwrap());
     }
     for node in lab.nodes() {
-        let left = "ls /run/netns /var/lib/culvert/leases | grep -v ':$'; ls /sys/class/net | grep ^cv";
-        let left = String::from_utf8(node.exec(["sh", "-c", left]).unwrap().stdout).unwrap();
-        let pods = left.lines().filter(|line| !line.is_empty() && !line.starts_with('.')).collect::<Vec<_>>();
-        assert_eq!(pods, Vec::<&str>::new(), "left on {}", node.name());
+        let status: serde_json::Value = serde_json::from_str(&node.sdnctl(&["status", "-o", "json"]).unwrap()).unwrap();
+        assert_eq!(status["localPods"], 0, "leases on {}", node.name());
+        let left = node.exec(["sh", "-c", "ls /run/netns; ls /sys/class/net | grep ^cv"]).unwrap();
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "left on {}", node.name());
     }
     lab.stop().unwrap();
     assert_eq!(before.changes_after("matrix-churn").unwrap(), Vec::<String>::new());
