@@ -153,7 +153,7 @@ pub(crate) fn running(broken: bool) -> Agent<FakeDataplane> {
         addresses: vec!["192.0.2.5/24".parse().unwrap()],
         running: true,
     };
-    agent.uplink.set(Following { uplink: constant(uplink), problem: constant(None) }).unwrap();
+    agent.uplink.set(Following { uplink: constant(uplink), problem: constant(None), changes: constant(()) }).unwrap();
     agent.overlay.set(constant(Device { name: "culvert0".to_owned(), ifindex: 9 })).unwrap();
     agent.mtu.set(constant(1450)).unwrap();
     agent.dataplane.set(FakeDataplane::new(broken)).unwrap();

@@ -210,6 +210,7 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
         config: Arc::clone(config),
         node: node.clone(),
         uplink: uplink.uplink.clone(),
+        changes: uplink.changes.clone(),
         readiness: readiness.clone(),
         stage: stage::OVERLAY,
     };

@@ -23,7 +23,7 @@ use crate::plan::{first_host, tunnel_mtu};
 /// The device's name.
 pub const DEVICE: &str = "culvert0";
 
-/// How often to look whether somebody has changed the device.
+/// How often to look although nothing was reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How soon to try again what the kernel refused.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -163,6 +163,8 @@ pub struct OverlayKeeper {
     pub node: watch::Receiver<Arc<Node>>,
     /// The uplink.
     pub uplink: watch::Receiver<Uplink>,
+    /// Changes of devices, addresses and routes: somebody may have changed ours.
+    pub changes: watch::Receiver<()>,
     /// Hears why the device is not as it has to be, under [`Self::stage`].
     pub readiness: Readiness,
     /// Name of the readiness' stage.
@@ -217,6 +219,7 @@ impl OverlayKeeper {
         tokio::select! {
             Ok(()) = self.node.changed() => {}
             Ok(()) = self.uplink.changed() => {}
+            Ok(()) = self.changes.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

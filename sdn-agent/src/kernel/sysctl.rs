@@ -25,7 +25,7 @@ struct Setting {
     value: &'static str,
 }
 
-/// IPv4 settings of culvert0 and of the host ends of pods' veths.
+/// IPv4 settings of culvert0. Pods' packets do not enter the node's stack by their own veths, whose settings the plugin makes.
 const IPV4: [Setting; 4] = [
     // An interface without addresses fails even the loose check: what comes out of the overlay for the node itself would be
     // dropped. The programs check sources themselves. The kernel takes the maximum of this and conf/all.
@@ -37,7 +37,7 @@ const IPV4: [Setting; 4] = [
 ];
 
 /// IPv6 settings of culvert0, which has an address.
-const IPV6_OVERLAY: [Setting; 3] = [
+const IPV6: [Setting; 3] = [
     // A distribution may have switched it off by default.
     Setting { family: "ipv6", name: "disable_ipv6", value: "0" },
     Setting { family: "ipv6", name: "accept_ra", value: "0" },
@@ -45,27 +45,10 @@ const IPV6_OVERLAY: [Setting; 3] = [
     Setting { family: "ipv6", name: "addr_gen_mode", value: "1" },
 ];
 
-/// IPv6 settings of a veth's host end: it is no end of any IPv6 conversation, the programs see the packets first.
-const IPV6_POD: [Setting; 2] = [
-    Setting { family: "ipv6", name: "accept_ra", value: "0" },
-    Setting { family: "ipv6", name: "addr_gen_mode", value: "1" },
-];
-
 /// Settings of the overlay's device. `ipv6`: it will have an IPv6 address.
 pub fn write_overlay(device: &str, ipv6: bool) -> Result<(), SysctlError> {
     write_all(Path::new(ROOT), device, &IPV4)?;
-    if ipv6 { write_all(Path::new(ROOT), device, &IPV6_OVERLAY) } else { Ok(()) }
-}
-
-/// Settings of the host end of a pod's veth. `ipv6`: this kernel has IPv6.
-pub fn write_pod(device: &str) -> Result<(), SysctlError> {
-    write_all(Path::new(ROOT), device, &IPV4)?;
-    if has_ipv6() { write_all(Path::new(ROOT), device, &IPV6_POD) } else { Ok(()) }
-}
-
-/// Whether this kernel has IPv6 at all.
-pub fn has_ipv6() -> bool {
-    Path::new(ROOT).join("ipv6").exists()
+    if ipv6 { write_all(Path::new(ROOT), device, &IPV6) } else { Ok(()) }
 }
 
 fn write_all(root: &Path, device: &str, settings: &[Setting]) -> Result<(), SysctlError> {
@@ -88,13 +71,13 @@ mod tests {
             for device in ["all", "default", "culvert0"] {
                 let directory = root.path().join(family).join("conf").join(device);
                 std::fs::create_dir_all(&directory).unwrap();
-                for setting in IPV4.iter().chain(&IPV6_OVERLAY).chain(&IPV6_POD).filter(|s| s.family == family) {
+                for setting in IPV4.iter().chain(&IPV6).filter(|s| s.family == family) {
                     std::fs::write(directory.join(setting.name), "before").unwrap();
                 }
             }
         }
         write_all(root.path(), "culvert0", &IPV4).unwrap();
-        write_all(root.path(), "culvert0", &IPV6_OVERLAY).unwrap();
+        write_all(root.path(), "culvert0", &IPV6).unwrap();
         let read = |path: &str| std::fs::read_to_string(root.path().join(path)).unwrap();
         assert_eq!(read("ipv4/conf/culvert0/rp_filter"), "0");
         assert_eq!(read("ipv6/conf/culvert0/disable_ipv6"), "0");

@@ -110,12 +110,13 @@ fn changes_are_followed() {
     in_namespace(|netlink| async move {
         let (own, first) = (node(&["10.128.2.0/23"], &["192.0.2.1"]), uplink(1500, &["192.0.2.1/24"]));
         let (nodes, uplinks) = (watch::Sender::new(Arc::new(node(&[], &[]))), watch::Sender::new(first));
-        let readiness = Readiness::waiting_for(&["overlay"]);
+        let (changes, readiness) = (watch::Sender::new(()), Readiness::waiting_for(&["overlay"]));
         let keeper = OverlayKeeper {
             netlink: netlink.clone(),
             config: Arc::new(config()),
             node: nodes.subscribe(),
             uplink: uplinks.subscribe(),
+            changes: changes.subscribe(),
             readiness: readiness.clone(),
             stage: "overlay",
         };
@@ -124,7 +125,7 @@ fn changes_are_followed() {
             tokio::task::yield_now().await;
         }
         nodes.send_replace(Arc::new(own));
-        let device = start.await.unwrap();
+        let mut device = start.await.unwrap();
         assert!(readiness.waiting().is_empty());
         uplinks.send_replace(uplink(9000, &["192.0.2.1/24"]));
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -133,5 +134,12 @@ fn changes_are_followed() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(device.borrow().ifindex, netlink.find_link(DEVICE).await.unwrap().unwrap().ifindex);
+
+        // Somebody removes the device: it is made anew, and whoever watches hears of it.
+        let lost = device.borrow().ifindex;
+        netlink.del_link(lost).await.unwrap();
+        changes.send_replace(());
+        let found = device.wait_for(|device| device.ifindex != lost);
+        tokio::time::timeout(Duration::from_secs(10), found).await.expect("the device is made anew").unwrap();
     });
 }

@@ -165,6 +165,9 @@ fn the_uplink_is_the_default_routes_device_and_is_followed() {
         netlink.del_link(first).await.unwrap();
         tokio::time::timeout(DEADLINE, following.problem.wait_for(Option::is_some)).await.unwrap().unwrap();
         assert_eq!(following.uplink.borrow().name, "up0", "the last one known stays");
+        following.changes.mark_unchanged();
+        netlink.add_vxlan("culvert0", 4789, [2, 0, 0, 0, 0, 1], 1450).await.unwrap();
+        tokio::time::timeout(DEADLINE, following.changes.changed()).await.expect("other devices are reported").unwrap();
     });
 }
 
@@ -192,4 +195,27 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 async fn changed(following: &mut Following, wanted: impl FnMut(&Uplink) -> bool) {
     tokio::time::timeout(DEADLINE, following.uplink.wait_for(wanted)).await.expect("the change is noticed").unwrap();
+}
+
+#[test]
+fn pods_veths_are_no_reason_to_look() {
+    use rtnetlink::packet_core::NetlinkPayload;
+    use rtnetlink::packet_route::RouteNetlinkMessage;
+    use rtnetlink::packet_route::address::AddressMessage;
+
+    let named = |name: &str| {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message
+    };
+    for (name, pods) in [("cv0123456789ab", true), ("culvert0", false), ("cv0", false), ("cv0123456789zz", false)] {
+        let came = NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(named(name)));
+        let went = NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(named(name)));
+        assert_eq!([super::uplink::is_of_pod(&came), super::uplink::is_of_pod(&went)], [pods; 2], "{name}");
+    }
+    let address = NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(AddressMessage::default()));
+    assert!(!super::uplink::is_of_pod(&address));
+    let attachment = sdn_cni::Attachment { container_id: "c".to_owned(), ifname: "eth0".to_owned() };
+    let message = named(&sdn_cni::protocol::host_interface_name(&attachment));
+    assert!(super::uplink::is_of_pod(&NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message))));
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use ipnet::IpNet;
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::{Notify, watch};
 
 use super::{Link, Netlink, NetlinkError};
@@ -41,6 +43,8 @@ pub struct Following {
     pub uplink: watch::Receiver<Uplink>,
     /// Why there is none at the moment.
     pub problem: watch::Receiver<Option<String>>,
+    /// Marked as changed whenever a device, address or route of the node may have changed, those of pods' veths apart.
+    pub changes: watch::Receiver<()>,
 }
 
 /// What a look at the kernel's tables found.
@@ -49,7 +53,7 @@ enum Look {
     Missing(String),
 }
 
-/// Finds the uplink and follows it, in a task that ends when both receivers are dropped. Returns as soon as there is one; `waiting`
+/// Finds the uplink and follows it, in a task that ends when nobody holds the first two receivers any more. Returns as soon as there is one; `waiting`
 /// hears why there is none yet.
 pub async fn follow_uplink(
     configured: Option<String>,
@@ -65,8 +69,9 @@ pub async fn follow_uplink(
         wait(&changed).await;
     };
     tracing::info!(name = first.name, ifindex = first.ifindex, mtu = first.mtu, addresses = ?first.addresses, "found the uplink");
-    let (uplink, problem) = (watch::Sender::new(first), watch::Sender::new(None));
-    let following = Following { uplink: uplink.subscribe(), problem: problem.subscribe() };
+    let (uplink, problem, changes) = (watch::Sender::new(first), watch::Sender::new(None), watch::Sender::new(()));
+    let following =
+        Following { uplink: uplink.subscribe(), problem: problem.subscribe(), changes: changes.subscribe() };
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -74,6 +79,7 @@ pub async fn follow_uplink(
                 () = async { tokio::join!(uplink.closed(), problem.closed()); } => return,
             }
             update(look(&netlink, configured.as_deref()).await, &uplink, &problem);
+            changes.send_replace(());
         }
     });
     Ok(following)
@@ -119,11 +125,28 @@ fn open_monitor(changed: Arc<Notify>) -> Result<Netlink, NetlinkError> {
     tokio::spawn(connection);
     // Drained at once, so that a routing daemon's storm is not kept in memory. An overrun is a message too.
     tokio::spawn(async move {
-        while messages.next().await.is_some() {
-            changed.notify_one();
+        while let Some((message, _)) = messages.next().await {
+            if !is_of_pod(&message.payload) {
+                changed.notify_one();
+            }
         }
     });
     Ok(Netlink { handle })
+}
+
+/// Pods come and go often, and nobody here needs to look at all devices each time.
+pub(super) fn is_of_pod(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) = payload
+    else {
+        return false;
+    };
+    let is_pods = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfName(name) if is_pod_device(name));
+    link.attributes.iter().any(is_pods)
+}
+
+/// `cv` and 12 hexadecimal digits: see `sdn_cni::protocol::host_interface_name`.
+fn is_pod_device(name: &str) -> bool {
+    name.strip_prefix("cv").is_some_and(|digits| digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 async fn wait(changed: &Notify) {
