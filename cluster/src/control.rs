@@ -4,14 +4,19 @@
 //! that only pods name are made. The same objects give the same result every time, names and UIDs included.
 
 mod addresses;
+pub mod endpoints;
 mod place;
 pub mod publish;
+pub mod services;
 mod subnets;
 mod workloads;
 
 use crate::{
     error::Error,
-    model::{Kind, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod, Scheduling, Workload, meta},
+    model::{
+        EndpointSlice, Kind, Namespace, NetworkPolicy, Node, Object, ObjectKey, Pod, Scheduling, Service, Workload,
+        meta,
+    },
     network::ClusterNetworks,
 };
 use std::{
@@ -37,6 +42,10 @@ pub struct Derived {
     pub pods: Vec<Arc<Pod>>,
     /// The policies, as they are.
     pub policies: Vec<Arc<NetworkPolicy>>,
+    /// The Services. [`derive()`] leaves them to [`services::derive_services`].
+    pub services: Vec<Arc<Service>>,
+    /// The EndpointSlices. [`derive()`] leaves them to [`services::derive_services`] and [`endpoints::Deriver`].
+    pub slices: Vec<Arc<EndpointSlice>>,
     /// What a person should know: workloads that are not run, pods that fit on no node.
     pub notes: Vec<Note>,
 }
@@ -84,7 +93,7 @@ pub fn derive(
     let pods = place::place(new_pods, &nodes, &mut notes)?;
     let namespaces = complete_namespaces(input.namespaces, &pods, &input.policies);
     let pods = pods.into_iter().map(Arc::new).collect();
-    Ok(Derived { nodes, namespaces, pods, policies: input.policies, notes })
+    Ok(Derived { nodes, namespaces, pods, policies: input.policies, notes, ..Derived::default() })
 }
 
 /// `count` nodes called node-1, node-2 …, without addresses and host subnets.

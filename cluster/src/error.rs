@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A range for Services that cannot be used.
+    #[error("range for Services {given:?}: {reason}")]
+    ServiceRange {
+        /// As it was given.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two address ranges that must be apart are not.
     #[error("{one} overlaps {other}: packets for one would be taken for the other's; choose another range")]
     Overlap {

@@ -2,7 +2,7 @@
 //!
 //! Objects are read once at the door ([`source`]), as types of our own ([`model`]); one task owns them ([`store`]);
 //! everybody else reads immutable snapshots ([`snapshot`]). [`control`] is what a control plane would do, as pure
-//! functions: workloads become pods, pods get nodes, nodes get host subnets. [`network`] has the address ranges that
+//! functions: workloads become pods, pods get nodes, nodes get host subnets. [`verdict`] says what policies allow. [`network`] has the address ranges that
 //! all of it is made of.
 //!
 //! ```no_run
@@ -27,6 +27,7 @@ mod replace;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod verdict;
 
 pub use error::Error;
 pub use network::{ClusterNetwork, ClusterNetworks};

@@ -9,8 +9,8 @@ mod object;
 mod pod;
 mod policy;
 mod render;
-mod service;
 mod selector;
+mod service;
 mod wire;
 mod workload;
 

@@ -78,8 +78,8 @@ impl ClusterNetwork {
             format!("host subnets are too small for pods: in {family} at most /{longest}, not /{host_prefix}")
         } else if host_prefix < cidr.prefix_len() {
             format!("a host subnet of /{host_prefix} is larger than the network itself")
-        } else if let Some((what, range)) = SPECIAL.into_iter().find(|(_, range)| overlap(*range, cidr)) {
-            format!("lies in {range}, {what}")
+        } else if let Err(reason) = check_special(cidr) {
+            reason
         } else {
             return Ok(network);
         };
@@ -208,6 +208,14 @@ impl Default for ClusterNetworks {
     /// The default network of IPv4.
     fn default() -> Self {
         Self(vec![DEFAULT_V4])
+    }
+}
+
+/// Refuses ranges that mean something else on every machine.
+pub(crate) fn check_special(range: IpNet) -> Result<(), String> {
+    match SPECIAL.into_iter().find(|(_, special)| overlap(*special, range)) {
+        Some((what, special)) => Err(format!("lies in {special}, {what}")),
+        None => Ok(()),
     }
 }
 

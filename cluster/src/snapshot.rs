@@ -2,7 +2,9 @@
 
 mod disk;
 
-use crate::model::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, PodKey, PolicyKey, Service, ServiceKey, SliceKey};
+use crate::model::{
+    EndpointSlice, Namespace, NetworkPolicy, Node, Pod, PodKey, PolicyKey, Service, ServiceKey, SliceKey,
+};
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{fmt, sync::Arc};
 

@@ -152,9 +152,7 @@ impl Store {
             NetworkPolicy => {
                 self.state.policies.remove(&PolicyKey::new(key.namespace.clone(), key.name.clone())).is_some()
             }
-            Service => {
-                self.state.services.remove(&ServiceKey::new(key.namespace.clone(), key.name.clone())).is_some()
-            }
+            Service => self.state.services.remove(&ServiceKey::new(key.namespace.clone(), key.name.clone())).is_some(),
             EndpointSlice => {
                 self.state.slices.remove(&SliceKey::new(key.namespace.clone(), key.name.clone())).is_some()
             }

@@ -74,10 +74,10 @@ fn applications_from_elsewhere_are_read_whole() {
         println!("skipped: there are no manifests of other applications at {}", manifests.display());
         return;
     }
-    let boutique = Expected { objects: 12, unused: &[("Service", 12), ("ServiceAccount", 11)], pods: 12, ports: 11 };
+    let boutique = Expected { objects: 24, unused: &[("ServiceAccount", 11)], pods: 12, ports: 11 };
     check(&manifests.join("online-boutique/kubernetes-manifests.yaml"), &boutique);
     let with_policies = Expected { objects: boutique.objects + 13, ..boutique };
     check(&manifests.join("online-boutique"), &with_policies);
-    let guestbook = Expected { objects: 3, unused: &[("Service", 3)], pods: 6, ports: 6 };
+    let guestbook = Expected { objects: 6, unused: &[], pods: 6, ports: 6 };
     check(&manifests.join("guestbook"), &guestbook);
 }

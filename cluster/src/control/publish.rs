@@ -18,6 +18,7 @@ use std::{
 ///
 /// ```text
 /// nodes/node-1.json   namespaces/shop.json   pods/shop_web-0.json   networkpolicies/shop_web.json
+/// services/shop_web.json   endpointslices/shop_web-2b7kd.json
 /// ```
 #[derive(Debug)]
 pub struct Publisher {
@@ -50,11 +51,14 @@ impl Publisher {
         let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
         let policies = derived.policies.iter().cloned().map(Object::NetworkPolicy);
         let mut written = BTreeSet::new();
-        for object in nodes.chain(namespaces).chain(pods).chain(policies) {
+        let services = derived.services.iter().cloned().map(Object::Service);
+        let slices = derived.slices.iter().cloned().map(Object::EndpointSlice);
+        for object in nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices) {
             self.put(&object)?;
             written.insert(self.path(&object.key()));
         }
-        Kind::DERIVED.into_iter().try_for_each(|kind| self.remove_others(&self.folder(kind), &written))
+        let mut kinds = Kind::ALL.into_iter().filter(|kind| kind.is_derived());
+        kinds.try_for_each(|kind| self.remove_others(&self.folder(kind), &written))
     }
 
     /// Writes one object, unless it is there as it is. Workloads are not published: pods are made of them.

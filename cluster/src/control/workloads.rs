@@ -67,7 +67,8 @@ fn check_size(workloads: &[&Arc<Workload>], pods: usize, nodes: usize) -> Result
 
 /// A pod as if it had just been made: what another cluster's node said of it does not hold here.
 fn as_new(pod: &Arc<Pod>) -> Pod {
-    let mut pod = Pod { addresses: Vec::new(), phase: PodPhase::Pending, ready: false, terminating: false, ..Pod::clone(pod) };
+    let mut pod =
+        Pod { addresses: Vec::new(), phase: PodPhase::Pending, ready: false, terminating: false, ..Pod::clone(pod) };
     if pod.uid.is_empty() {
         pod.uid = uid(&Object::Pod(Arc::new(pod.clone()), None).key(), "");
     }

@@ -1,6 +1,8 @@
 //! Any object of a kind we model, and how one is read.
 
-use super::{EndpointSlice, Endpoints, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Scheduling, Service, Workload};
+use super::{
+    EndpointSlice, Endpoints, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Scheduling, Service, Workload,
+};
 use serde::Deserialize;
 use std::sync::Arc;
 

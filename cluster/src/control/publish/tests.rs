@@ -28,7 +28,7 @@ fn all(derived: &Derived) -> Vec<Object> {
 
 fn files(directory: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    for kind in ["namespaces", "networkpolicies", "nodes", "pods"] {
+    for kind in ["endpointslices", "namespaces", "networkpolicies", "nodes", "pods", "services"] {
         for entry in fs::read_dir(directory.join(kind)).expect("listed") {
             names.push(format!("{kind}/{}", entry.expect("listed").file_name().to_string_lossy()));
         }
@@ -139,11 +139,16 @@ fn pods() -> impl Strategy<Value = Pod> {
         "[a-z]([a-z0-9-]{0,8}[a-z0-9])?",
         "[a-z0-9]([a-z0-9.]{0,4}[a-z0-9])?".prop_filter("a name", |name| !name.contains("..")),
         "[ -~]{0,8}",
+        option::of("[a-z]([a-z0-9-]{0,4}[a-z0-9])?"),
+        any::<bool>(),
     );
     let node = option::of("[a-z]{1,5}");
     let rest = (labels(), annotations, node, addresses(), phase, any::<bool>(), any::<bool>(), ports());
     (names, rest).prop_map(
-        |((namespace, name, uid), (labels, annotations, node, addresses, phase, ready, host_network, ports))| {
+        |(
+            (namespace, name, uid, dns, terminating),
+            (labels, annotations, node, addresses, phase, ready, host_network, ports),
+        )| {
             let mut pod = Pod {
                 namespace: namespace.into(),
                 name: name.into(),
@@ -153,6 +158,9 @@ fn pods() -> impl Strategy<Value = Pod> {
                 node: node.map(Into::into),
                 addresses,
                 host_network,
+                hostname: dns.clone().map(Into::into),
+                subdomain: dns.map(Into::into),
+                terminating,
                 phase,
                 ready,
                 ports,
