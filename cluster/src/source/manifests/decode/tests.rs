@@ -28,7 +28,6 @@ metadata:
   ownerReferences:
   - {apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: x, controller: true}
   resourceVersion: '5'
-  deletionTimestamp: '2024-05-01T10:00:00Z'
 spec:
   nodeName: node-2
   nodeSelector: {disk: ssd}
@@ -40,8 +39,6 @@ spec:
           matchFields: [{key: metadata.name, operator: In, values: [node-2]}]
       preferredDuringSchedulingIgnoredDuringExecution: 7
   hostNetwork: null
-  hostname: web
-  subdomain: shop-web
   containers:
   - name: web
     ports:
@@ -77,9 +74,9 @@ fn a_pod_is_read_whole() {
         node: Some("node-2".into()),
         addresses: vec!["10.128.0.5".parse().expect("address"), "fd01::5".parse().expect("address")],
         host_network: false,
-        hostname: Some("web".into()),
-        subdomain: Some("shop-web".into()),
-        terminating: true,
+        hostname: None,
+        subdomain: None,
+        terminating: false,
         phase: PodPhase::Running,
         ready: true,
         ports: vec![
