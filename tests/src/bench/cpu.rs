@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::fs;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::unistd::{SysconfVar, sysconf};
@@ -79,15 +80,28 @@ impl Meter {
 
     fn count(&self) -> Result<f64> {
         if self.cycles.is_empty() {
-            let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().context("ask for the length of a tick")?;
-            return Ok(Idle::read()?.ticks as f64 * 1e9 / per_second as f64);
+            return Idle::read()?.nanoseconds();
         }
         let counts = self.cycles.iter().map(|counter| Ok(counter.read()? as f64));
         counts.sum()
     }
 }
 
+/// The part of the processors' time that is in use now, while nothing is measured: watched for `time`.
+pub fn busy(time: Duration) -> Result<f64> {
+    let time_meter = Meter { cycles: vec![] };
+    let start = time_meter.start()?;
+    thread::sleep(time);
+    let busy = time_meter.since(start)?;
+    Ok(busy / (start.at.elapsed().as_nanos() as f64 * f64::from(Idle::read()?.processors)))
+}
+
 impl Idle {
+    fn nanoseconds(self) -> Result<f64> {
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().context("ask for the length of a tick")?;
+        Ok(self.ticks as f64 * 1e9 / per_second as f64)
+    }
+
     fn read() -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
         Self::parse(&text).context("understand /proc/stat")

@@ -1,17 +1,25 @@
 //! Many established flows at once: UDP requests and their responses, in random order.
+//!
+//! A flow is a pair of ports, so that a few sockets on both sides make many flows: what a thousand sockets would do to the
+//! processor's caches is not what is looked for.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::contest::Pair;
 use super::placement::{self, APART};
 use super::statistics::Sequence;
+use crate::sandbox::Sandbox;
+
+/// Ports on which the server answers.
+const SERVERS: usize = 25;
 
 /// Requests on their way at the same time: few enough for every socket buffer, enough that nobody has to be woken for each.
 const IN_FLIGHT: usize = 32;
@@ -19,16 +27,15 @@ const IN_FLIGHT: usize = 32;
 /// How long a response may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often the server looks whether it should end.
-const TICK: Duration = Duration::from_millis(50);
-
-/// Descriptors that the process needs beside one for each flow.
-const OTHER_DESCRIPTORS: u64 = 1024;
+/// How often the server looks whether it should end, milliseconds.
+const TICK: u16 = 50;
 
 /// Flows between a pair, each of them answered at least twice.
 #[derive(Debug)]
 pub struct Flows {
     clients: Vec<UdpSocket>,
+    /// Which client asks whom.
+    flows: Vec<(usize, SocketAddr)>,
     sequence: Sequence,
     over: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
@@ -37,12 +44,16 @@ pub struct Flows {
 impl Flows {
     /// Opens `count` flows and has the server answer on each.
     pub fn open(pair: &Pair, count: usize) -> Result<Self> {
-        allow_descriptors(count as u64 + OTHER_DESCRIPTORS)?;
-        let socket = pair.server.within(|| Ok(UdpSocket::bind((pair.target, 0))?)).context("open a UDP server")?;
-        let target = SocketAddr::new(pair.target, socket.local_addr()?.port());
-        let clients = pair.client.within(|| (0..count).map(|_| client_of(target)).collect::<Result<Vec<_>>>())?;
+        let any = if pair.target.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let servers = open(&pair.server, SERVERS, pair.target)?;
+        let clients = open(&pair.client, count.div_ceil(SERVERS), any)?;
+        clients.iter().try_for_each(|client| client.set_read_timeout(Some(PATIENCE)))?;
+        let targets = servers.iter().map(UdpSocket::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let pairs = (0..clients.len()).flat_map(|client| targets.iter().map(move |target| (client, *target)));
+        let flows = pairs.take(count).collect();
         let over = Arc::<AtomicBool>::default();
-        let mut flows = Self { clients, sequence: Sequence::new(1), server: Some(serve(socket, over.clone())?), over };
+        let server = Some(serve(servers, over.clone())?);
+        let mut flows = Self { clients, flows, sequence: Sequence::new(1), over, server };
         // The first answer makes a flow an established one, the second finds it so.
         for _ in 0..2 {
             flows.pass()?;
@@ -67,18 +78,23 @@ impl Flows {
 
     /// One request and response on each flow.
     fn pass(&mut self) -> Result<()> {
-        self.sequence.shuffle(&mut self.clients);
+        self.sequence.shuffle(&mut self.flows);
         let mut message = [0; 64];
-        for some in self.clients.chunks(IN_FLIGHT) {
-            for client in some {
-                client.send(&message).context("send a request")?;
+        for some in self.flows.chunks(IN_FLIGHT) {
+            for (client, target) in some {
+                self.clients[*client].send_to(&message, target).context("send a request")?;
             }
-            for client in some {
-                client.recv(&mut message).context("wait for a response: a packet is lost")?;
+            // Which of a client's flows an answer is for does not matter: it gets as many as it has asked for.
+            for (client, _) in some {
+                self.clients[*client].recv(&mut message).context("wait for a response: a packet is lost")?;
             }
         }
         Ok(())
     }
+}
+
+fn open(place: &Sandbox, count: usize, address: IpAddr) -> Result<Vec<UdpSocket>> {
+    place.within(|| (0..count).map(|_| UdpSocket::bind((address, 0)).context("open a UDP socket")).collect())
 }
 
 impl Drop for Flows {
@@ -90,39 +106,28 @@ impl Drop for Flows {
     }
 }
 
-fn client_of(target: SocketAddr) -> Result<UdpSocket> {
-    let local: SocketAddr = if target.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-    let socket = UdpSocket::bind(local).context("open a UDP client")?;
-    socket.connect(target).with_context(|| format!("connect a UDP client to {target}"))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
-
 /// Sends everything back where it came from until it is over.
-fn serve(socket: UdpSocket, over: Arc<AtomicBool>) -> Result<JoinHandle<()>> {
-    socket.set_read_timeout(Some(TICK))?;
+fn serve(sockets: Vec<UdpSocket>, over: Arc<AtomicBool>) -> Result<JoinHandle<()>> {
+    sockets.iter().try_for_each(|socket| socket.set_nonblocking(true))?;
     let answer = move || {
         // Where it cannot, times are a little longer; the clients need not know.
         placement::stay_on(APART[1]).ok();
+        let mut waiting: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
         let mut message = [0; 2048];
         while !over.load(Ordering::Relaxed) {
-            if let Ok((length, from)) = socket.recv_from(&mut message) {
-                // What is lost here is missed by the client.
-                socket.send_to(&message[..length], from).ok();
+            // Interrupted or not: who has nothing is asked in vain.
+            poll(&mut waiting, PollTimeout::from(TICK)).ok();
+            for (socket, waiting) in sockets.iter().zip(&waiting) {
+                while waiting.any() == Some(true)
+                    && let Ok((length, from)) = socket.recv_from(&mut message)
+                {
+                    // What is lost here is missed by the client.
+                    socket.send_to(&message[..length], from).ok();
+                }
             }
         }
     };
     thread::Builder::new().name("echo".into()).spawn(answer).context("start a thread for a UDP server")
-}
-
-/// Raises this process's limit of open files.
-fn allow_descriptors(count: u64) -> Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("ask how many files may be open")?;
-    if soft >= count {
-        return Ok(());
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, count.min(hard), hard)
-        .with_context(|| format!("allow this process {count} open files"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::agent;
 use super::contest::{self, Contestant, Pair, Path};
 use super::cpu::Meter;
 use super::placement::{APART, TOGETHER};
-use super::programs;
+use super::programs::{self, Plan, ProgramCosts};
 use super::report::{Comparison, Machine, Quantity, Report};
 use super::{datagrams, latency, throughput};
 use crate::events::Interrupt;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub time: Duration,
     /// Requests and responses of one run.
     pub round_trips: usize,
+    /// Flows at the same time while programs are timed.
+    pub flows: usize,
     /// Pods that are added one after the other.
     pub pods: usize,
     /// What to measure.
@@ -127,10 +129,10 @@ fn time_programs(
     theirs: &Contestant,
     interrupt: &Interrupt,
     progress: impl Fn(&str),
-) -> Result<programs::ProgramCosts> {
-    progress(&format!("timing the programs under {} flows", programs::FLOWS));
-    let turns = (settings.rounds, PROGRAM_TIME.min(settings.time));
-    programs::measure(lab, ours, theirs, settings.family, turns, interrupt)
+) -> Result<ProgramCosts> {
+    progress(&format!("timing the programs under {} flows", settings.flows));
+    let plan = Plan { rounds: settings.rounds, time: PROGRAM_TIME.min(settings.time), flows: settings.flows };
+    programs::measure(lab, ours, theirs, settings.family, plan, interrupt)
 }
 
 /// What is done in a round.

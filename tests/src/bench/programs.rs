@@ -18,9 +18,6 @@ use crate::family::IpFamily;
 use crate::lab::Lab;
 use crate::node::Node;
 
-/// Flows at the same time.
-pub const FLOWS: usize = 1000;
-
 /// Interface of every pod.
 const POD_INTERFACE: &str = "eth0";
 
@@ -101,15 +98,27 @@ impl Traffic {
     }
 }
 
-/// Measures for `rounds` rounds of `time` for each kind of traffic.
+/// How long, and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Rounds.
+    pub rounds: usize,
+    /// Of each kind of traffic in a round.
+    pub time: Duration,
+    /// Flows at the same time.
+    pub flows: usize,
+}
+
+/// Measures under each kind of traffic.
 pub fn measure(
     lab: &Lab,
     ours: &Contestant,
     theirs: &Contestant,
     family: IpFamily,
-    (rounds, time): (usize, Duration),
+    plan: Plan,
     interrupt: &Interrupt,
 ) -> Result<ProgramCosts> {
+    let Plan { rounds, time, flows: count } = plan;
     let _statistics = RunStatistics::enable()?;
     let plain = theirs.pair(Path::SameNode);
     let empty_program = plain.server.within(|| EmptyProgram::attach(POD_INTERFACE))?;
@@ -117,14 +126,14 @@ pub fn measure(
     for _ in 0..rounds {
         let empty = {
             let before = empty_program.runs()?;
-            Flows::open(plain, FLOWS)?.run(time)?;
+            Flows::open(plain, count)?.run(time)?;
             empty_program.runs()?.since(before).mean().context("the empty program did not run")?
         };
         empties.push(empty);
         for traffic in Traffic::ALL {
             interrupt.check()?;
             let pair = traffic.pair(lab, ours, family)?;
-            let mut flows = Flows::open(&pair, FLOWS).with_context(|| format!("traffic {}", traffic.describe()))?;
+            let mut flows = Flows::open(&pair, count).with_context(|| format!("traffic {}", traffic.describe()))?;
             let before = runs_of(lab.nodes())?;
             flows.run(time).with_context(|| format!("traffic {}", traffic.describe()))?;
             for (program, after) in runs_of(lab.nodes())? {
@@ -136,7 +145,7 @@ pub fn measure(
         }
     }
     Ok(ProgramCosts {
-        flows: FLOWS,
+        flows: count,
         empty_nanoseconds: median(&empties).context("no rounds")?,
         programs: samples.into_iter().filter_map(|(key, samples)| ProgramCost::of(key, &samples)).collect(),
     })

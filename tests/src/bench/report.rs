@@ -2,18 +2,25 @@
 
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, Serializer};
 
 use super::agent::AgentCost;
 use super::contest::{Path, UNDERLAY_MTU};
-use super::cpu::Unit;
+use super::cpu::{self, Unit};
 use super::pods::Settings;
 use super::programs::{ProgramCost, ProgramCosts, Traffic};
 use super::statistics::{Ratio, median};
 use crate::family::IpFamily;
 use crate::table::Table;
+
+/// How long the machine is watched before it is used.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A machine that others use more than this is not quiet.
+const BUSY: f64 = 0.1;
 
 /// Everything that one run has found.
 #[derive(Debug, Serialize)]
@@ -44,6 +51,8 @@ pub struct Machine {
     kernel: String,
     processor: String,
     processors: usize,
+    /// The part of the processors' time that others used just before.
+    busy: f64,
 }
 
 /// What is compared. In the order of the table.
@@ -151,8 +160,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { kernel, processor, processors } = &self.machine;
+        let Machine { kernel, processor, processors, busy } = &self.machine;
         writeln!(f, "Linux {kernel}, {processors} × {processor}; {} only, underlay MTU {}", self.family, UNDERLAY_MTU)?;
+        if *busy > BUSY {
+            let percent = busy * 100.0;
+            writeln!(
+                f,
+                "NOT QUIET: others used {percent:.0} % of the machine when this began; the numbers mean little"
+            )?;
+        }
         if !self.comparisons.is_empty() {
             let (rounds, seconds) = (self.rounds, self.seconds);
             writeln!(f, "medians of {rounds} interleaved rounds, {seconds} s each; theirs: {}", self.theirs())?;
@@ -343,6 +359,7 @@ impl Machine {
             // Other architectures have no such line.
             processor: models.first().map_or("processor", |model| model.trim()).to_owned(),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            busy: cpu::busy(LOOK)?,
         })
     }
 }

@@ -40,6 +40,9 @@ struct PodsArgs {
     /// IPv6 in place of IPv4: pods and underlay have no IPv4 at all
     #[arg(long)]
     ipv6: bool,
+    /// Flows at the same time while programs are timed
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    flows: u16,
     /// Measure this part only; may be said several times
     #[arg(long, value_name = "PART", value_enum)]
     only: Vec<Part>,
@@ -91,6 +94,7 @@ impl PodsArgs {
             rounds: self.rounds.map_or(rounds, usize::from),
             time: Duration::from_secs(self.seconds.map_or(seconds, u64::from)),
             round_trips,
+            flows: self.flows.into(),
             pods,
             parts: if self.only.is_empty() { Part::value_variants().to_vec() } else { self.only.clone() },
             against_itself: self.against_itself,
