@@ -77,21 +77,21 @@ pub struct PortRange {
     last: u16,
 }
 
-/// How long a conntrack entry lives after its last packet.
+/// How long the conntrack keeps a flow after its last packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConntrackTimeouts {
-    /// TCP before the handshake is complete.
-    pub tcp_syn: Duration,
-    /// TCP with both directions open.
+    /// TCP without a reply yet.
+    pub tcp_opening: Duration,
+    /// Answered TCP.
     pub tcp_established: Duration,
-    /// TCP after a FIN.
-    pub tcp_closing: Duration,
-    /// TCP after a RST.
-    pub tcp_reset: Duration,
-    /// UDP that was not answered yet.
+    /// TCP after one FIN: the other end may go on sending for long.
+    pub tcp_half_closed: Duration,
+    /// TCP after both FINs or a RST.
+    pub tcp_closed: Duration,
+    /// UDP without a reply yet.
+    pub udp_unanswered: Duration,
+    /// Answered UDP.
     pub udp: Duration,
-    /// UDP that was answered.
-    pub udp_stream: Duration,
     /// ICMP and ICMPv6 echo.
     pub icmp: Duration,
     /// Every other protocol.

@@ -113,14 +113,14 @@ fn cluster_networks(read: &mut Reader<'_>) -> Result<ClusterNetworks, ConfigErro
 
 fn conntrack(read: &mut Reader<'_>) -> Result<ConntrackTimeouts, ConfigError> {
     Ok(ConntrackTimeouts {
-        tcp_syn: read.one("conntrack-tcp-syn", |s| &s.conntrack_tcp_syn, "60s", timeout)?,
+        tcp_opening: read.one("conntrack-tcp-opening", |s| &s.conntrack_tcp_opening, "60s", timeout)?,
         tcp_established: read.one("conntrack-tcp-established", |s| &s.conntrack_tcp_established, "8000s", timeout)?,
-        tcp_closing: read.one("conntrack-tcp-closing", |s| &s.conntrack_tcp_closing, "10s", timeout)?,
-        tcp_reset: read.one("conntrack-tcp-reset", |s| &s.conntrack_tcp_reset, "10s", timeout)?,
-        udp: read.one("conntrack-udp", |s| &s.conntrack_udp, "30s", timeout)?,
-        udp_stream: read.one("conntrack-udp-stream", |s| &s.conntrack_udp_stream, "120s", timeout)?,
+        tcp_half_closed: read.one("conntrack-tcp-half-closed", |s| &s.conntrack_tcp_half_closed, "120s", timeout)?,
+        tcp_closed: read.one("conntrack-tcp-closed", |s| &s.conntrack_tcp_closed, "10s", timeout)?,
+        udp_unanswered: read.one("conntrack-udp-unanswered", |s| &s.conntrack_udp_unanswered, "30s", timeout)?,
+        udp: read.one("conntrack-udp", |s| &s.conntrack_udp, "120s", timeout)?,
         icmp: read.one("conntrack-icmp", |s| &s.conntrack_icmp, "30s", timeout)?,
-        other: read.one("conntrack-other", |s| &s.conntrack_other, "60s", timeout)?,
+        other: read.one("conntrack-other", |s| &s.conntrack_other, "600s", timeout)?,
     })
 }
 

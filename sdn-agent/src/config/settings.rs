@@ -51,28 +51,28 @@ pub struct Settings {
     /// Ports that NodePort services may use [default: 30000-32767]
     #[arg(long, env = "CULVERT_NODE_PORTS", value_name = "FIRST-LAST")]
     pub node_ports: Option<Text>,
-    /// How long an unfinished TCP handshake is tracked [default: 60s]
-    #[arg(long, env = "CULVERT_CONNTRACK_TCP_SYN", value_name = "TIME")]
-    pub conntrack_tcp_syn: Option<Text>,
+    /// How long TCP without a reply is tracked [default: 60s]
+    #[arg(long, env = "CULVERT_CONNTRACK_TCP_OPENING", value_name = "TIME")]
+    pub conntrack_tcp_opening: Option<Text>,
     /// How long an idle TCP connection is tracked [default: 8000s]
     #[arg(long, env = "CULVERT_CONNTRACK_TCP_ESTABLISHED", value_name = "TIME")]
     pub conntrack_tcp_established: Option<Text>,
-    /// How long a TCP connection is tracked after a FIN [default: 10s]
-    #[arg(long, env = "CULVERT_CONNTRACK_TCP_CLOSING", value_name = "TIME")]
-    pub conntrack_tcp_closing: Option<Text>,
-    /// How long a TCP connection is tracked after a RST [default: 10s]
-    #[arg(long, env = "CULVERT_CONNTRACK_TCP_RESET", value_name = "TIME")]
-    pub conntrack_tcp_reset: Option<Text>,
-    /// How long unanswered UDP is tracked [default: 30s]
+    /// How long a TCP connection is tracked after one FIN [default: 120s]
+    #[arg(long, env = "CULVERT_CONNTRACK_TCP_HALF_CLOSED", value_name = "TIME")]
+    pub conntrack_tcp_half_closed: Option<Text>,
+    /// How long a TCP connection is tracked after both FINs or a RST [default: 10s]
+    #[arg(long, env = "CULVERT_CONNTRACK_TCP_CLOSED", value_name = "TIME")]
+    pub conntrack_tcp_closed: Option<Text>,
+    /// How long UDP without a reply is tracked [default: 30s]
+    #[arg(long, env = "CULVERT_CONNTRACK_UDP_UNANSWERED", value_name = "TIME")]
+    pub conntrack_udp_unanswered: Option<Text>,
+    /// How long answered UDP is tracked [default: 120s]
     #[arg(long, env = "CULVERT_CONNTRACK_UDP", value_name = "TIME")]
     pub conntrack_udp: Option<Text>,
-    /// How long answered UDP is tracked [default: 120s]
-    #[arg(long, env = "CULVERT_CONNTRACK_UDP_STREAM", value_name = "TIME")]
-    pub conntrack_udp_stream: Option<Text>,
     /// How long ICMP echo is tracked [default: 30s]
     #[arg(long, env = "CULVERT_CONNTRACK_ICMP", value_name = "TIME")]
     pub conntrack_icmp: Option<Text>,
-    /// How long flows of other protocols are tracked [default: 60s]
+    /// How long flows of other protocols are tracked [default: 600s]
     #[arg(long, env = "CULVERT_CONNTRACK_OTHER", value_name = "TIME")]
     pub conntrack_other: Option<Text>,
     /// Directory in a bpffs where maps and links are pinned [default: /sys/fs/bpf/culvert]

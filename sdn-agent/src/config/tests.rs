@@ -2,6 +2,8 @@ use std::io::Write;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
+use sdn_common::flow::Timeouts;
+
 use super::*;
 
 #[derive(Parser)]
@@ -38,6 +40,7 @@ fn defaults_are_valid() {
         ["10.128.0.0/14,23", "fd01::/48,64"]
     );
     assert!(!config.reach.metadata && !config.reach.machine_config && !config.cni.install);
+    assert_eq!(Timeouts::from(&config.conntrack), Timeouts::DEFAULT, "the programs' own defaults");
 }
 
 #[test]

@@ -75,13 +75,12 @@ impl From<&ConntrackTimeouts> for Timeouts {
     fn from(config: &ConntrackTimeouts) -> Self {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         Self {
-            tcp_opening: seconds(config.tcp_syn),
+            tcp_opening: seconds(config.tcp_opening),
             tcp_established: seconds(config.tcp_established),
-            // One end may go on sending for long; its silence means more than the silence after both have ended.
-            tcp_half_closed: seconds(config.tcp_closing).max(Self::DEFAULT.tcp_half_closed),
-            tcp_closed: seconds(config.tcp_closing.max(config.tcp_reset)),
-            udp_unanswered: seconds(config.udp),
-            udp: seconds(config.udp_stream),
+            tcp_half_closed: seconds(config.tcp_half_closed),
+            tcp_closed: seconds(config.tcp_closed),
+            udp_unanswered: seconds(config.udp_unanswered),
+            udp: seconds(config.udp),
             icmp: seconds(config.icmp),
             other: seconds(config.other),
         }

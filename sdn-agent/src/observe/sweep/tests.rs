@@ -204,27 +204,24 @@ fn the_task_sweeps_until_nobody_looks() {
 fn the_configurations_timeouts() {
     let seconds = Duration::from_secs;
     let config = ConntrackTimeouts {
-        tcp_syn: seconds(1),
+        tcp_opening: seconds(1),
         tcp_established: seconds(2),
-        tcp_closing: seconds(300),
-        tcp_reset: seconds(4),
-        udp: seconds(5),
-        udp_stream: seconds(6),
+        tcp_half_closed: seconds(3),
+        tcp_closed: seconds(4),
+        udp_unanswered: seconds(5),
+        udp: seconds(6),
         icmp: seconds(7),
         other: seconds(8),
     };
     let expected = Timeouts {
         tcp_opening: 1,
         tcp_established: 2,
-        tcp_half_closed: 300,
-        tcp_closed: 300,
+        tcp_half_closed: 3,
+        tcp_closed: 4,
         udp_unanswered: 5,
         udp: 6,
         icmp: 7,
         other: 8,
     };
     assert_eq!(Timeouts::from(&config), expected);
-    let short = ConntrackTimeouts { tcp_closing: seconds(3), ..config };
-    let closing = (Timeouts::from(&short).tcp_half_closed, Timeouts::from(&short).tcp_closed);
-    assert_eq!(closing, (Timeouts::DEFAULT.tcp_half_closed, 4), "one end may go on sending");
 }
