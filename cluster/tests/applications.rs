@@ -81,3 +81,48 @@ fn applications_from_elsewhere_are_read_whole() {
     let guestbook = Expected { objects: 6, unused: &[], pods: 6, ports: 6 };
     check(&manifests.join("guestbook"), &guestbook);
 }
+
+/// The Services of an application, completed, and the number of ready endpoints that its pods make of each.
+fn services(path: &Path) -> Vec<String> {
+    let objects = manifests::read(path, Kind::ALL).expect("read").objects;
+    let completed = control::services::derive_services(&objects, &control::services::ServiceRanges::default());
+    let derived = control::derive(objects, control::nodes(3), &ClusterNetworks::default()).expect("derived");
+    let mut pods = derived.pods.clone();
+    control::assign_addresses(&mut pods, &derived.nodes).expect("addresses for all");
+    let snapshot = sdn_cluster::Snapshot {
+        nodes: derived.nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
+        pods: pods.iter().map(|pod| (pod.key(), pod.clone())).collect(),
+        services: completed.services.iter().map(|service| (service.key(), service.clone())).collect(),
+        ..sdn_cluster::Snapshot::default()
+    };
+    let slices = control::endpoints::derive_slices(&snapshot);
+    let endpoints = |name: &str| {
+        let own = slices.iter().filter(|slice| slice.service.as_deref() == Some(name));
+        let ports = own.clone().flat_map(|slice| &slice.ports).filter_map(|port| port.port).collect::<Vec<_>>();
+        (own.map(|slice| slice.endpoints.len()).sum::<usize>(), ports)
+    };
+    let line = |service: &std::sync::Arc<sdn_cluster::model::Service>| {
+        let (count, ports) = endpoints(&service.name);
+        assert_eq!(service.cluster_ips.len(), 1, "{}", service.name);
+        assert_eq!(service.ports[0].node_port.is_some(), service.has_node_ports(), "{}", service.name);
+        format!("{} {} -> {count} at {ports:?}", service.name, service.ports[0].port)
+    };
+    completed.services.iter().map(line).collect()
+}
+
+#[test]
+fn services_of_applications_have_endpoints() {
+    let manifests = repository().join("../shared/manifests");
+    if !manifests.is_dir() {
+        println!("skipped: there are no manifests of other applications at {}", manifests.display());
+        return;
+    }
+    let boutique = services(&manifests.join("online-boutique/kubernetes-manifests.yaml"));
+    assert_eq!(boutique.len(), 12);
+    assert!(boutique.iter().all(|line| line.contains(" -> 1 at [")), "{boutique:#?}");
+    assert!(boutique.contains(&"frontend-external 80 -> 1 at [8080]".to_owned()), "{boutique:#?}");
+    let guestbook = services(&manifests.join("guestbook"));
+    let expected =
+        ["frontend 80 -> 3 at [80]", "redis-master 6379 -> 1 at [6379]", "redis-replica 6379 -> 2 at [6379]"];
+    assert_eq!(guestbook, expected);
+}

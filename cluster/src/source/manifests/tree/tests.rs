@@ -128,12 +128,12 @@ fn a_file_that_cannot_be_read_stays_as_it_was() {
 #[test]
 fn unused_kinds_are_listed_once_over_all_files() {
     let mut case = Case::default();
-    let service = "{apiVersion: v1, kind: Service, metadata: {name: a}}\n".to_owned();
-    case.put("b", std::slice::from_ref(&service));
-    case.put("a", &[node("n", "x"), service.clone(), service]);
+    let widget = "{apiVersion: v1, kind: Widget, metadata: {name: a}}\n".to_owned();
+    case.put("b", std::slice::from_ref(&widget));
+    case.put("a", &[node("n", "x"), widget.clone(), widget]);
     let unused = case.0.unused();
     let [one] = &unused[..] else { panic!("{unused:?}") };
-    assert_eq!((one.kind.as_str(), one.count, one.file.as_path(), one.line), ("Service", 3, Path::new("a"), 5));
+    assert_eq!((one.kind.as_str(), one.count, one.file.as_path(), one.line), ("Widget", 3, Path::new("a"), 5));
     case.remove("a");
     assert_eq!(case.0.unused()[0].count, 1);
 }
