@@ -1,5 +1,6 @@
 //! Nothing is lost while agents are killed, come back, and are replaced.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use sdn_lab::programs::Programs;
+use sdn_lab::sandbox::Sandbox;
 use sdn_lab::stream::{Carrier, Stream};
-use sdn_lab::{Lab, Node, PodSpec};
+use sdn_lab::{Family, Lab, Node, PodSpec};
 
 /// Messages a second of each stream.
 const RATE: u32 = 1000;
@@ -18,27 +20,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams of several labs at once would measure the machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn start(name: &str) -> Lab {
+fn start(name: &str, family: Family) -> Lab {
     let pods = [("a", "node-1"), ("b", "node-1"), ("c", "node-2")];
-    let lab = Lab::builder(name).nodes(2);
+    let lab = Lab::builder(name).nodes(2).family(family);
     let lab = pods.into_iter().fold(lab, |lab, (name, node)| lab.pod(PodSpec::new(name).on(node).tcp(80).udp(53)));
     lab.start().expect("the lab comes up")
 }
 
-/// A stream of each carrier and family, within a node and across, to run while `disturb` does its work.
+/// Runs streams while `disturb` does its work: of each carrier and family, within a node, across nodes, and masqueraded.
 fn assert_nothing_lost(lab: &Lab, disturb: impl FnOnce()) {
     // One that failed has nothing to do with the next.
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let [a, b, c] = ["a", "b", "c"].map(|name| lab.pod(name).expect("the pod is there"));
-    let targets =
-        [b, c].into_iter().flat_map(|pod| pod.addresses().into_iter().map(move |address| (pod.clone(), address)));
-    let streams: Vec<Stream> = targets
-        .flat_map(|(pod, address)| {
-            [Carrier::Tcp, Carrier::Udp, Carrier::Ping].map(|carrier| (pod.clone(), address, carrier))
-        })
-        .map(|(pod, address, carrier)| {
-            let ends = (a.sandbox().expect("a is up"), pod.sandbox().expect("the target is up"));
-            Stream::start(carrier, &ends.0, &ends.1, address, RATE).expect("the stream starts")
+    let from = lab.pod("a").and_then(|pod| pod.sandbox()).expect("a is up");
+    let streams: Vec<Stream> = targets(lab)
+        .iter()
+        .flat_map(|(to, address)| {
+            let carriers = [Carrier::Tcp, Carrier::Udp, Carrier::Ping];
+            carriers.map(|carrier| Stream::start(carrier, &from, to, *address, RATE).expect("the stream starts"))
         })
         .collect();
     thread::sleep(Duration::from_millis(500));
@@ -48,6 +46,16 @@ fn assert_nothing_lost(lab: &Lab, disturb: impl FnOnce()) {
     let broken: Vec<_> = reports.iter().filter(|report| !report.is_whole()).map(ToString::to_string).collect();
     reports.iter().for_each(|report| println!("{report}"));
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn targets(lab: &Lab) -> Vec<(Sandbox, IpAddr)> {
+    let pods = ["b", "c"].map(|name| lab.pod(name).expect("the pod is there"));
+    let pods = pods.into_iter().map(|pod| (pod.sandbox().expect("the pod is up"), pod.addresses()));
+    let internet = lab.family().each().iter().map(|family| lab.outside().address(*family)).collect();
+    let hosts = pods.chain([(lab.outside().sandbox().clone(), internet)]);
+    hosts
+        .flat_map(|(sandbox, addresses)| addresses.into_iter().map(move |address| (sandbox.clone(), address)))
+        .collect()
 }
 
 fn await_ready(node: &Node) {
@@ -77,13 +85,12 @@ fn copy_of(program: &Path, directory: &tempfile::TempDir) -> PathBuf {
     copy
 }
 
-#[test]
-fn killed_roles_lose_nothing() {
-    let lab = &start("restart-role");
+fn kill_roles(name: &str, family: Family) {
+    let lab = &start(name, family);
     assert_nothing_lost(lab, || {
         for _ in 0..3 {
             for node in lab.nodes() {
-                node.agent().kill_role().unwrap();
+                node.agent().kill_role().expect("the role runs");
                 await_ready(node);
             }
         }
@@ -92,8 +99,18 @@ fn killed_roles_lose_nothing() {
 }
 
 #[test]
+fn killed_roles_lose_nothing() {
+    kill_roles("restart-role", Family::Dual);
+}
+
+#[test]
+fn killed_roles_lose_nothing_on_an_ipv6_underlay() {
+    kill_roles("restart-role-v6", Family::V6);
+}
+
+#[test]
 fn killed_keepers_lose_nothing() {
-    let lab = &start("restart-keeper");
+    let lab = &start("restart-keeper", Family::Dual);
     assert_nothing_lost(lab, || {
         for node in lab.nodes() {
             let killed = node.agent().kill_keeper().unwrap();
@@ -107,7 +124,7 @@ fn killed_keepers_lose_nothing() {
 
 #[test]
 fn a_stopped_agent_loses_nothing() {
-    let lab = &start("restart-stop");
+    let lab = &start("restart-stop", Family::Dual);
     assert_nothing_lost(lab, || {
         for node in lab.nodes() {
             node.agent().stop().unwrap();
@@ -118,47 +135,50 @@ fn a_stopped_agent_loses_nothing() {
     });
 }
 
-#[test]
-fn a_replaced_program_loses_nothing() {
-    let lab = &start("restart-replace");
-    let directory = tempfile::tempdir().unwrap();
-    let program = copy_of(&Programs::find().unwrap().agent, &directory);
+/// Hands over to `program` on each node, and kills its role several times on the way.
+fn replace_and_kill(name: &str, program: &Path) {
+    let lab = &start(name, Family::Dual);
     assert_nothing_lost(lab, || {
         for node in lab.nodes() {
-            node.agent().replace(&program).unwrap();
-            await_ready(node);
-        }
-    });
-}
-
-#[test]
-fn a_program_with_other_maps_loses_nothing_even_if_it_is_killed_on_the_way() {
-    let next = Programs::find().unwrap().agent.with_file_name("layout-next").join("sdn-agent");
-    assert!(next.is_file(), "{} is not there: `cargo xtask test` builds it", next.display());
-    let lab = &start("restart-layout");
-    assert_nothing_lost(lab, || {
-        for node in lab.nodes() {
-            // What a start takes tells when to kill: at its beginning, while maps are converted, while programs are switched.
-            let killed = node.agent().kill_role().unwrap();
-            await_role(node, Some(killed));
-            let began = Instant::now();
-            node.agent().wait_ready(PATIENCE).unwrap();
-            let usual = began.elapsed();
-            node.agent().replace(&next).unwrap();
+            let usual = start_duration(node);
+            node.agent().replace(program).expect("the new keeper takes over");
             let mut killed = None;
             for part in [0.05, 0.3, 0.5, 0.7, 0.8, 0.9] {
                 await_role(node, killed);
                 thread::sleep(usual.mul_f32(part));
-                killed = Some(node.agent().kill_role().unwrap());
+                killed = Some(node.agent().kill_role().expect("the role runs"));
             }
             await_ready(node);
         }
     });
 }
 
+/// What a role takes from its start until it is ready tells when to kill: at the beginning, while maps are converted, while
+/// programs are switched.
+fn start_duration(node: &Node) -> Duration {
+    let killed = node.agent().kill_role().expect("the role runs");
+    await_role(node, Some(killed));
+    let began = Instant::now();
+    node.agent().wait_ready(PATIENCE).expect("the agent gets ready again");
+    began.elapsed()
+}
+
+#[test]
+fn a_replaced_program_loses_nothing_even_if_it_is_killed_on_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    replace_and_kill("restart-replace", &copy_of(&Programs::find().unwrap().agent, &directory));
+}
+
+#[test]
+fn a_program_with_other_maps_loses_nothing_even_if_it_is_killed_on_the_way() {
+    let next = Programs::find().unwrap().agent.with_file_name("layout-next").join("sdn-agent");
+    assert!(next.is_file(), "{} is not there: `cargo xtask test` builds it", next.display());
+    replace_and_kill("restart-layout", &next);
+}
+
 #[test]
 fn pods_can_be_added_and_removed_after_every_kind_of_restart() {
-    let lab = &start("restart-after");
+    let lab = &start("restart-after", Family::Dual);
     let [one, two] = lab.nodes() else { panic!("two nodes") };
     let check = |name: &str| {
         let pod = lab.add_pod(PodSpec::new(name).on("node-1").tcp(80)).unwrap();
