@@ -278,3 +278,6 @@ impl PolicyPort {
         json
     }
 }
+
+#[cfg(test)]
+mod tests;
