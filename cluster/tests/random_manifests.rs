@@ -55,7 +55,7 @@ const GOOD: [(&str, &str); 10] = [
 
 /// Objects that are not used: neither applied nor wrong, whatever is in them.
 const UNUSED: [&str; 3] = [
-    "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {ports: nonsense}\n",
+    "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: NAME}\nsecrets: nonsense\n",
     "apiVersion: example.com/v1\nkind: Pod\nmetadata: 5\n",
     "apiVersion: v1\nkind: ConfigMap\ndata:\n  text: |\n    ---x\n    kind: Pod\n",
 ];

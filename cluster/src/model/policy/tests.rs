@@ -92,7 +92,8 @@ fn what_the_api_refuses_is_told_by_field() {
 #[test]
 fn what_is_wrong_as_a_whole_still_isolates() {
     // spec, ingress rules, egress rules, the fields that are wrong
-    let rows: [(&str, Option<usize>, Option<usize>, &[&str]); 8] = [
+    type Row<'a> = (&'a str, Option<usize>, Option<usize>, &'a [&'a str]);
+    let rows: [Row; 8] = [
         (r#"{"policyTypes": ["ingress"]}"#, Some(0), None, &["spec.policyTypes[0]"]),
         (r#"{"policyTypes": ["Egress", "x"]}"#, Some(0), Some(0), &["spec.policyTypes[1]"]),
         (r#"{"policyTypes": ["egress"], "egress": [{}]}"#, Some(0), Some(1), &["spec.policyTypes[0]"]),
