@@ -8,3 +8,4 @@ pub mod node;
 pub mod overlay;
 pub mod readiness;
 pub mod stage;
+pub mod tasks;

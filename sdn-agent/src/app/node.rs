@@ -22,12 +22,13 @@ use sdn_cluster::{Cluster, Snapshot, snapshot, store};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::keeper::{ADMIN, CNI, METRICS};
 use super::lock::{LockError, WriterLock};
 use super::overlay::OverlayKeeper;
 use super::readiness::Readiness;
+use super::tasks::Tasks;
 use super::{logging, stage};
 use crate::admin::{self, Agent};
 use crate::apply::{self, Handle, StartError};
@@ -106,7 +107,7 @@ struct Sockets {
 /// A node role that serves: dropping it ends it.
 struct Node {
     server: Server<Handle>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     _lock: WriterLock,
 }
 
@@ -188,22 +189,23 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
 /// The plan. Each line needs what the ones above it have made.
 async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node, Error> {
     let readiness = &agent.readiness;
-    let mut tasks = JoinSet::new();
+    let tasks = Tasks::new();
     let pins = PinDirectory::prepare(&config.paths.bpffs)?;
     let lock = WriterLock::take(&config.paths.bpffs).await?;
     preflight::require(config)?;
     readiness.reached(stage::MACHINE);
 
-    let cluster = open_cluster(config, &mut tasks).await?;
+    let cluster = open_cluster(config, &tasks).await?;
     let _ = agent.cluster.set(cluster.clone());
     let netlink = Netlink::open()?;
     let (node, uplink) = tokio::join!(
-        derive::own_node(cluster.snapshots.clone(), config, readiness),
+        derive::own_node(cluster.snapshots.clone(), config, readiness, &tasks),
         follow_uplink(config.uplink.clone(), |why| readiness.blocked(stage::UPLINK, why)),
     );
-    let uplink = uplink?;
+    let (uplink, following) = uplink?;
+    tasks.spawn(following);
     let _ = agent.uplink.set(uplink.clone());
-    derive::keep_apart(&uplink, config, readiness, &mut tasks).await;
+    derive::keep_apart(&uplink, config, readiness, &tasks).await;
 
     let overlay = OverlayKeeper {
         netlink,
@@ -214,9 +216,9 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
         readiness: readiness.clone(),
         stage: stage::OVERLAY,
     };
-    let overlay = overlay.start().await;
+    let overlay = overlay.start(&tasks).await;
     let _ = agent.overlay.set(overlay.clone());
-    let Derived { subnets, mtu } = derive::follow(node, uplink.uplink.clone(), config, &mut tasks);
+    let Derived { subnets, mtu } = derive::follow(node, uplink.uplink.clone(), config, &tasks);
     let _ = agent.mtu.set(mtu.clone());
 
     let dataplane = Dataplane::open(&Options { pins, record: false })?;
@@ -232,10 +234,14 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
         pods: leases.pods(),
     })?;
     let _ = agent.dataplane.set(handle.clone());
-    // It ends by itself only by a panic, and then nothing would be applied any more: the role ends too.
-    tasks.spawn(async move { drop(applying.await) });
+    tasks.spawn(async move {
+        // It ends with the last handle. If it panics, so does this: nothing would be applied any more.
+        if let Err(Ok(panic)) = applying.await.map_err(JoinError::try_into_panic) {
+            std::panic::resume_unwind(panic);
+        }
+    });
 
-    let forwarding = derive::forwarding(&handle, readiness, &mut tasks);
+    let forwarding = derive::forwarding(&handle, readiness, &tasks);
     let server = ServerConfig {
         subnets,
         mtu,
@@ -245,12 +251,12 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
         limits: Limits::default(),
     };
     let server = Server::new(leases, Arc::new(handle), server, Arc::clone(&agent.counters));
-    install::spawn(config, forwarding, readiness, &mut tasks);
+    install::spawn(config, forwarding, readiness, &tasks);
     Ok(Node { server, tasks, _lock: lock })
 }
 
 /// The cluster as the manifests have it, and until they are read as it was last known.
-async fn open_cluster(config: &Config, tasks: &mut JoinSet<()>) -> Result<Cluster, Error> {
+async fn open_cluster(config: &Config, tasks: &Tasks) -> Result<Cluster, Error> {
     let options = manifests::Options { missing: Missing::Wait, ..manifests::Options::default() };
     let source = manifests::open(config.source()?, options).await?;
     let path = config.paths.last_snapshot();
@@ -270,23 +276,11 @@ async fn open_cluster(config: &Config, tasks: &mut JoinSet<()>) -> Result<Cluste
 
 impl Node {
     /// Serves the CNI plugin until it is time to stop, and finishes what is under way.
-    async fn serve(mut self, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+    async fn serve(self, listener: UnixListener, mut stop: watch::Receiver<bool>) {
         let asked = async move { drop(stop.wait_for(|stop| *stop).await) };
         tokio::select! {
             () = self.server.run(listener, asked) => {}
-            // Most of the others end only with the role; one that panicked takes it along.
-            () = first_panic(&mut self.tasks) => tracing::error!("a part of the role has failed: starting over"),
-        }
-    }
-}
-
-/// Waits for ever, or for a task that panicked.
-async fn first_panic(tasks: &mut JoinSet<()>) {
-    loop {
-        match tasks.join_next().await {
-            Some(Err(error)) if error.is_panic() => return,
-            Some(_) => {}
-            None => std::future::pending().await,
+            () = self.tasks.failed() => tracing::error!("a part of the role has failed: starting over"),
         }
     }
 }

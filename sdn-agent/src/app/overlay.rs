@@ -14,6 +14,7 @@ use sdn_cni::MacAddr;
 use tokio::sync::watch;
 
 use super::readiness::Readiness;
+use super::tasks::Tasks;
 use crate::config::Config;
 use crate::kernel::bpf::Device;
 use crate::kernel::netlink::{Link, Netlink, NetlinkError, Route, Uplink};
@@ -174,7 +175,7 @@ pub struct OverlayKeeper {
 impl OverlayKeeper {
     /// Brings the device into shape, and keeps it so in a task that ends when all receivers are dropped. Returns when it is so for
     /// the first time.
-    pub async fn start(mut self) -> watch::Receiver<Device> {
+    pub async fn start(mut self, tasks: &Tasks) -> watch::Receiver<Device> {
         let device = loop {
             match self.ensure().await {
                 Some(device) => break device,
@@ -183,7 +184,7 @@ impl OverlayKeeper {
         };
         let sender = watch::Sender::new(device);
         let receiver = sender.subscribe();
-        tokio::spawn(async move { self.keep(sender).await });
+        tasks.spawn(self.keep(sender));
         receiver
     }
 

@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use sdn_cluster::Snapshot;
 use sdn_cluster::model::Node;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::app::readiness::Readiness;
 use crate::app::stage;
+use crate::app::tasks::Tasks;
 use crate::apply::Handle;
 use crate::cni;
 use crate::config::Config;
@@ -29,6 +29,7 @@ pub(super) async fn own_node(
     mut snapshots: watch::Receiver<Snapshot>,
     config: &Arc<Config>,
     readiness: &Readiness,
+    tasks: &Tasks,
 ) -> watch::Receiver<Arc<Node>> {
     let (config, readiness) = (Arc::clone(config), readiness.clone());
     let first = loop {
@@ -43,7 +44,7 @@ pub(super) async fn own_node(
     readiness.reached(stage::NODE);
     let sender = watch::Sender::new(first);
     let receiver = sender.subscribe();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         while snapshots.changed().await.is_ok() && !sender.is_closed() {
             let found = look(&snapshots.borrow_and_update(), &config);
             readiness.set(stage::NODE, found.as_ref().err().cloned());
@@ -69,12 +70,7 @@ fn look(snapshot: &Snapshot, config: &Config) -> Result<Arc<Node>, String> {
 }
 
 /// Waits until no cluster network overlaps a network of the uplink: traffic of one would be taken for the other's. Watched from then on.
-pub(super) async fn keep_apart(
-    following: &Following,
-    config: &Arc<Config>,
-    readiness: &Readiness,
-    tasks: &mut JoinSet<()>,
-) {
+pub(super) async fn keep_apart(following: &Following, config: &Arc<Config>, readiness: &Readiness, tasks: &Tasks) {
     readiness.reached(stage::UPLINK);
     let (mut uplink, mut problem) = (following.uplink.clone(), following.problem.clone());
     let (config, readiness) = (Arc::clone(config), readiness.clone());
@@ -106,7 +102,7 @@ pub(super) fn follow(
     mut node: watch::Receiver<Arc<Node>>,
     mut uplink: watch::Receiver<Uplink>,
     config: &Arc<Config>,
-    tasks: &mut JoinSet<()>,
+    tasks: &Tasks,
 ) -> Derived {
     let config = Arc::clone(config);
     let derive =
@@ -130,11 +126,7 @@ pub(super) fn follow(
 }
 
 /// Whether pods can come: when the programs have their settings and are attached.
-pub(super) fn forwarding(
-    handle: &Handle,
-    readiness: &Readiness,
-    tasks: &mut JoinSet<()>,
-) -> watch::Receiver<cni::Readiness> {
+pub(super) fn forwarding(handle: &Handle, readiness: &Readiness, tasks: &Tasks) -> watch::Receiver<cni::Readiness> {
     let mut applied = handle.applied();
     let readiness = readiness.clone();
     let sender = watch::Sender::new(cni::Readiness::NotReady("the dataplane is starting".to_owned()));

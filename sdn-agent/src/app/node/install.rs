@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::app::readiness::Readiness;
 use crate::app::stage;
+use crate::app::tasks::Tasks;
 use crate::cni;
 use crate::cni::install::{InstallError, Installation, PLUGIN};
 use crate::config::Config;
@@ -21,7 +21,7 @@ pub(super) fn spawn(
     config: &Arc<Config>,
     mut forwarding: watch::Receiver<cni::Readiness>,
     readiness: &Readiness,
-    tasks: &mut JoinSet<()>,
+    tasks: &Tasks,
 ) {
     if !config.cni.install {
         return readiness.reached(stage::INSTALL);

@@ -120,7 +120,7 @@ fn changes_are_followed() {
             readiness: readiness.clone(),
             stage: "overlay",
         };
-        let start = tokio::spawn(keeper.start());
+        let start = tokio::spawn(async move { keeper.start(&Tasks::new()).await });
         while readiness.waiting()["overlay"] != "the node has no host subnet" {
             tokio::task::yield_now().await;
         }

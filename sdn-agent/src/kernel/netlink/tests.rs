@@ -147,7 +147,8 @@ fn the_uplink_is_the_default_routes_device_and_is_followed() {
         let reason = why.recv().await.unwrap();
         assert!(reason.contains("no default route"), "{reason}");
         add_default_route(&netlink, first, 200, net("0.0.0.0/0")).await;
-        let mut following = follow.await.unwrap().unwrap();
+        let (mut following, task) = follow.await.unwrap().unwrap();
+        tokio::spawn(task);
         let uplink = following.uplink.borrow().clone();
         assert_eq!((uplink.name.as_str(), uplink.ifindex, uplink.mtu), ("up0", first, 1500));
         assert_eq!(uplink.addresses, [net("192.168.9.1/24")]);
@@ -184,9 +185,9 @@ fn a_configured_uplink_needs_no_route() {
         let configured = tokio::spawn(configured);
         assert_eq!(why.recv().await.unwrap(), "there is no device later0 (setting uplink)");
         configured.abort();
-        let following = follow_uplink(Some("up1".to_owned()), |why| panic!("{why}")).await.unwrap();
+        let (following, _) = follow_uplink(Some("up1".to_owned()), |why| panic!("{why}")).await.unwrap();
         assert_eq!(following.uplink.borrow().ifindex, second);
-        let by_route = follow_uplink(None, |why| panic!("{why}")).await.unwrap();
+        let (by_route, _) = follow_uplink(None, |why| panic!("{why}")).await.unwrap();
         assert_eq!(by_route.uplink.borrow().ifindex, first, "an IPv6-only node has an IPv6 default route");
     });
 }

@@ -53,12 +53,12 @@ enum Look {
     Missing(String),
 }
 
-/// Finds the uplink and follows it, in a task that ends when nobody holds the first two receivers any more. Returns as soon as there is one; `waiting`
-/// hears why there is none yet.
+/// Finds the uplink. Returns as soon as there is one, with what follows it: a task that the caller starts, and that ends when nobody
+/// holds the first two receivers any more. `waiting` hears why there is no uplink yet.
 pub async fn follow_uplink(
     configured: Option<String>,
     mut waiting: impl FnMut(&str),
-) -> Result<Following, NetlinkError> {
+) -> Result<(Following, impl Future<Output = ()> + Send + 'static), NetlinkError> {
     let changed = Arc::new(Notify::new());
     let netlink = open_monitor(Arc::clone(&changed))?;
     let first = loop {
@@ -68,11 +68,12 @@ pub async fn follow_uplink(
         }
         wait(&changed).await;
     };
-    tracing::info!(name = first.name, ifindex = first.ifindex, mtu = first.mtu, addresses = ?first.addresses, "found the uplink");
+    let Uplink { name, ifindex, mtu, addresses, .. } = &first;
+    tracing::info!(name, ifindex, mtu, ?addresses, "found the uplink");
     let (uplink, problem, changes) = (watch::Sender::new(first), watch::Sender::new(None), watch::Sender::new(()));
     let following =
         Following { uplink: uplink.subscribe(), problem: problem.subscribe(), changes: changes.subscribe() };
-    tokio::spawn(async move {
+    let task = async move {
         loop {
             tokio::select! {
                 () = wait(&changed) => {}
@@ -81,8 +82,8 @@ pub async fn follow_uplink(
             update(look(&netlink, configured.as_deref()).await, &uplink, &problem);
             changes.send_replace(());
         }
-    });
-    Ok(following)
+    };
+    Ok((following, task))
 }
 
 fn update(look: Result<Look, NetlinkError>, uplink: &watch::Sender<Uplink>, problem: &watch::Sender<Option<String>>) {

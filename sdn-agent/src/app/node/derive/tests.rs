@@ -39,7 +39,7 @@ async fn the_nodes_object_is_waited_for_and_followed() {
     let (sender, receiver) = watch::channel(snapshot(&[], false));
     let own = tokio::spawn({
         let readiness = readiness.clone();
-        async move { own_node(receiver, &config(), &readiness).await }
+        async move { own_node(receiver, &config(), &readiness, &Tasks::new()).await }
     });
     until("waiting for the source", || waits("has not been read to its end yet")).await;
     sender.send_replace(snapshot(&[("n2", &["10.128.4.0/23"])], true));
@@ -75,10 +75,8 @@ async fn networks_that_overlap_the_uplinks_are_waited_out() {
     let apart = tokio::spawn({
         let started = Arc::clone(&started);
         async move {
-            let mut tasks = JoinSet::new();
-            keep_apart(&following, &config(), &kept, &mut tasks).await;
+            keep_apart(&following, &config(), &kept, &Tasks::new()).await;
             started.store(true, std::sync::atomic::Ordering::Relaxed);
-            while tasks.join_next().await.is_some() {}
         }
     });
     until("told of the overlap", || readiness.waiting().get(stage::NETWORKS).is_some_and(|why| why.contains("up0")))
@@ -91,8 +89,11 @@ async fn networks_that_overlap_the_uplinks_are_waited_out() {
     problems.send_replace(None);
     uplinks.send_replace(uplink(1500, &["fd01::5/64"]));
     until("told of the new overlap", || readiness.waiting().keys().eq([&stage::NETWORKS])).await;
-    drop((uplinks, problems));
-    tokio::time::timeout(DEADLINE, apart).await.expect("the task ends with what it follows").unwrap();
+    apart.await.unwrap();
+    drop(problems);
+    tokio::time::timeout(Duration::from_millis(50), uplinks.closed())
+        .await
+        .expect_err("the task follows the uplink alone, too");
 }
 
 #[tokio::test]
@@ -101,8 +102,7 @@ async fn subnets_and_mtu_follow() {
         watch::Sender::new(Arc::clone(&snapshot(&[("n1", &["10.128.2.0/23"])], true).nodes["n1"])),
         watch::Sender::new(uplink(1500, &["192.0.2.5/24"])),
     );
-    let mut tasks = JoinSet::new();
-    let Derived { mut subnets, mut mtu } = follow(nodes.subscribe(), uplinks.subscribe(), &config(), &mut tasks);
+    let Derived { mut subnets, mut mtu } = follow(nodes.subscribe(), uplinks.subscribe(), &config(), &Tasks::new());
     assert_eq!((subnets.borrow().len(), *mtu.borrow()), (1, 1450));
     uplinks.send_replace(uplink(9000, &["192.0.2.5/24"]));
     drop(tokio::time::timeout(DEADLINE, mtu.wait_for(|mtu| *mtu == 8950)).await.unwrap().unwrap());
@@ -112,5 +112,6 @@ async fn subnets_and_mtu_follow() {
     nodes.send_replace(Arc::clone(&snapshot(&[("n1", &["10.128.2.0/23", "fd01::/64"])], true).nodes["n1"]));
     drop(tokio::time::timeout(DEADLINE, subnets.wait_for(|nets| nets.len() == 2)).await.unwrap().unwrap());
     drop((nodes, uplinks));
-    tokio::time::timeout(DEADLINE, tasks.join_next()).await.expect("the task ends with what it follows");
+    let ended = async { while subnets.changed().await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the task ends with what it follows");
 }
