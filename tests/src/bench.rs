@@ -8,6 +8,7 @@ mod contest;
 mod cpu;
 mod datagrams;
 mod flows;
+#[expect(unsafe_code, reason = "perf_event_open and bpf have no safe wrapper here")]
 mod kernel;
 mod latency;
 mod placement;

@@ -16,6 +16,8 @@
 //! # anyhow::Ok(())
 //! ```
 
+#![deny(unsafe_code)]
+
 pub mod agent;
 mod bench;
 mod builder;

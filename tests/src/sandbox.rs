@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::cgroup::Cgroup;
 use crate::netlink::Netlink;
 
+#[expect(unsafe_code, reason = "what runs between fork and exec is unsafe; its reasons stand there")]
 mod into_cgroup;
 
 /// A namespace of any type, kept alive by an open descriptor.
