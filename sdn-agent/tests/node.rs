@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, unwrap is an assertion")]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -410,29 +410,32 @@ fn drops_are_watched_until_interrupted() {
         world.write_manifests(NODES);
         let _agent = world.start(&[]);
         world.wait_ready();
-        let watcher = Command::new(env!("CARGO_BIN_EXE_sdnctl"))
+        let mut watcher = Command::new(env!("CARGO_BIN_EXE_sdnctl"))
             .arg("--socket")
             .arg(world.path("run/admin.sock"))
             .args(["drops", "--watch", "-o", "json"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let pid = Pid::from_raw(i32::try_from(watcher.id()).unwrap());
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(watcher.wait_with_output().unwrap()));
+        let mut lines = BufReader::new(watcher.stdout.take().unwrap());
+        let (sender, first_line) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            sender.send(line)
+        });
         // From the underlay with a source in the cluster network: dropped at the uplink, and reported.
         let deadline = Instant::now() + DEADLINE;
-        while String::from_utf8(world.sdnctl(&["drops", "-o", "json"]).stdout).unwrap().trim() == "[]" {
+        let line = loop {
             send_forged();
-            assert!(Instant::now() < deadline, "nothing is dropped");
-            sleep(Duration::from_millis(50));
-        }
-        sleep(Duration::from_millis(100));
-        kill(pid, Signal::SIGINT).unwrap();
-        let output = receiver.recv_timeout(DEADLINE).unwrap();
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap();
-        let event: Value = serde_json::from_str(text.lines().next().expect("an event")).unwrap();
+            match first_line.recv_timeout(Duration::from_millis(50)) {
+                Ok(line) => break line,
+                Err(_) => assert!(Instant::now() < deadline, "no drop is reported"),
+            }
+        };
+        kill(Pid::from_raw(i32::try_from(watcher.id()).unwrap()), Signal::SIGINT).unwrap();
+        assert!(watcher.wait().unwrap().success());
+        let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(event["source"], "10.128.4.9", "{event:#}");
         let table = String::from_utf8(world.sdnctl(&["drops"]).stdout).unwrap();
         assert!(table.starts_with("REASON"), "{table}");
