@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -296,6 +298,30 @@ fn a_second_agent_elsewhere_waits_for_the_writer_lock() {
         assert!(!is_ready(&other.status()), "one writer at a time");
         assert_eq!(first.end(), Some(0));
         other.wait_ready();
+    });
+}
+
+#[test]
+fn strangers_are_refused_at_the_admin_socket() {
+    in_world(|world| {
+        let _agent = world.start(&[]);
+        world.wait_for("answering", |_| true);
+        let ask = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sdnctl"));
+            let output = command.arg("--socket").arg(world.path("run/admin.sock")).arg("status").uid(65534).output();
+            let output = output.unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        fs::set_permissions(&world.directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, text) = ask();
+        assert_eq!(code, Some(3));
+        assert!(text.contains("Permission denied") && text.contains("only root and the agent's own user"), "{text}");
+        // Whoever loosens the mode has not opened the door.
+        fs::set_permissions(world.path("run/admin.sock"), fs::Permissions::from_mode(0o666)).unwrap();
+        let (code, text) = ask();
+        assert_eq!(code, Some(1), "{text}");
+        let log = fs::read_to_string(world.path("log")).unwrap();
+        assert!(log.contains("refused a user at the admin socket") && log.contains("uid=65534"), "{log}");
     });
 }
 
