@@ -32,7 +32,7 @@ fn follow_piece<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_jiffies64() } as u32;
     let len = packet.end - packet.transport;
-    if packet.more && len % 8 != 0 {
+    if packet.more && !len.is_multiple_of(8) {
         return Err(End::drop(Reason::Malformed));
     }
     if packet.fragment_offset + len > 0xffff {

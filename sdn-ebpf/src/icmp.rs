@@ -78,11 +78,11 @@ pub fn answer<F: Family>(skb: Skb, packet: &Packet<F>, error: Error) -> i32 {
     // Only pods are told by us: the node's own stack tells its sockets, and errors never answer errors (RFC 1122 §3.2.2).
     let tell = matches!(packet.hook, Hook::PodOut) && packet.piece != Piece::Later && !packet.is_icmp_error();
     if !tell {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     let sent = if F::IS_V6 { answer_v6(skb, error) } else { answer_v4(skb, error) };
     if sent.is_err() {
-        return TC_ACT_SHOT as i32;
+        return TC_ACT_SHOT;
     }
     count_forward(skb, packet.hook, Forward::Answer);
     // SAFETY: plain numbers. Out of the device that it came in by: to the pod.

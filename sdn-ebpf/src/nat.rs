@@ -42,13 +42,13 @@ pub fn rewrite<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Translation<F::
         End::Source => (packet.source(), packet.source_port),
         End::Destination => (packet.destination(), packet.destination_port),
     };
-    if packet.has_transport() {
-        if let Some(field) = checksum_field::<F>(packet) {
-            replace_address::<F>(skb, packet, field, old, address)?;
-            if port != old_port {
-                replace_port(skb, packet, field, old_port, port)?;
-                skb.store(packet.transport + port_offset::<F>(packet, end), &port)?;
-            }
+    if packet.has_transport()
+        && let Some(field) = checksum_field::<F>(packet)
+    {
+        replace_address::<F>(skb, packet, field, old, address)?;
+        if port != old_port {
+            replace_port(skb, packet, field, old_port, port)?;
+            skb.store(packet.transport + port_offset::<F>(packet, end), &port)?;
         }
     }
     match end {

@@ -79,7 +79,7 @@ impl End {
 
 impl Sent {
     /// Left to the kernel as it is.
-    pub const PASS: Self = Self { forward: Forward::Pass, action: TC_ACT_OK as i32, ifindex: 0, node: 0 };
+    pub const PASS: Self = Self { forward: Forward::Pass, action: TC_ACT_OK, ifindex: 0, node: 0 };
 
     /// To the node's own stack.
     pub const HOST: Self = Self { forward: Forward::Host, ..Self::PASS };
@@ -122,7 +122,7 @@ pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32
                 ..Event::default()
             };
             report(skb, &event);
-            TC_ACT_SHOT as i32
+            TC_ACT_SHOT
         }
     }
 }
@@ -161,7 +161,7 @@ fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: u16) -> i32 {
         _pad: [0; 5],
     };
     report(skb, &event);
-    TC_ACT_SHOT as i32
+    TC_ACT_SHOT
 }
 
 #[inline(always)]

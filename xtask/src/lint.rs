@@ -85,13 +85,15 @@ fn format(workspace: &Workspace) -> Check {
 
 fn clippy(workspace: &Workspace) -> Check {
     let mut command = workspace.cargo("clippy");
-    command.args(["--all-targets", "--quiet", "--", "-Dwarnings"]);
+    command.args(["--all-targets", "--keep-going", "--quiet", "--", "-Dwarnings"]);
     Check::new("clippy", command)
 }
 
 fn documentation(workspace: &Workspace) -> Check {
     let mut command = workspace.cargo("doc");
-    command.args(["--no-deps", "--document-private-items", "--quiet"]).env("RUSTDOCFLAGS", "-Dwarnings");
+    command
+        .args(["--no-deps", "--document-private-items", "--keep-going", "--quiet"])
+        .env("RUSTDOCFLAGS", "-Dwarnings");
     Check::new("documentation", command)
 }
 

@@ -152,7 +152,8 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::ring("EVENTS", EVENTS),
     MapSpec::new::<u32, EventBudget>("EVENT_BUDGETS", MapKind::LruHash, EVENT_BUDGETS, Party::Kernel, Party::Kernel)
         .transient(),
-    MapSpec::new::<u32, Scratch>("SCRATCH", MapKind::PerCpuArray, SCRATCH_LEN, Party::Kernel, Party::Kernel).transient(),
+    MapSpec::new::<u32, Scratch>("SCRATCH", MapKind::PerCpuArray, SCRATCH_LEN, Party::Kernel, Party::Kernel)
+        .transient(),
     MapSpec::new::<u32, Clock>("CLOCK", MapKind::Array, 1, Party::Kernel, Party::Agent).transient(),
     MapSpec::new::<u32, Verdict>("LAST_VERDICT", MapKind::PerCpuArray, 1, Party::Kernel, Party::Agent).transient(),
 ];

@@ -18,7 +18,7 @@ use crate::{
 pub fn run(skb: Skb) -> i32 {
     // With a key already: from `pod_out`, judged and counted there.
     if encap::addressed(skb) {
-        return TC_ACT_OK as i32;
+        return TC_ACT_OK;
     }
     match skb.ethertype() {
         V4::ETHERTYPE => journey::<V4>(skb),

@@ -159,7 +159,7 @@ fn suite_name(package: &str, target: &Target) -> String {
     }
 }
 
-/// `name = "…"` of a manifest's [package].
+/// The name in the `[package]` section of a manifest.
 fn package_name(manifest: &str) -> Option<&str> {
     let (_, package) = manifest.split_once("[package]")?;
     let line = package.lines().find_map(|line| line.trim().strip_prefix("name"))?;
