@@ -83,7 +83,6 @@ fn drops_have_a_key_and_an_example() {
         for family in Family::BOTH {
             for row in counted(Cast::of(family)) {
                 bench.reset();
-                bench.events();
                 let bytes = row.packet.bytes();
                 let outcome = bench.run(&row.at, &bytes);
                 assert_eq!(
@@ -111,7 +110,6 @@ fn an_endpoint_spends_its_own_budget_of_examples() {
     sandbox::bench(|bench| {
         let Cast { a, b, far, .. } = Cast::of(Family::V4);
         let forged = udp(far, a).bytes();
-        bench.events();
         bench.change_state(|state| {
             state.events_per_second = 3;
             // A second that nothing was spent in yet.

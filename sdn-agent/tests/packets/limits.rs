@@ -7,12 +7,6 @@ use sdn_common::{Addr4, Flow, FlowKey};
 use crate::harness::world::node_state;
 use crate::harness::*;
 
-/// Runs a test against programs whose maps have these capacities.
-fn with_capacities(capacities: &[(&'static str, u32)], test: impl FnOnce(&mut Bench) + Send + 'static) {
-    let setup = Setup { capacities: capacities.to_vec(), ..Setup::default() };
-    sandbox::sandbox(move |_| test(&mut Bench::load(&setup)));
-}
-
 /// Sends a packet from a pod and says why it was dropped, 0 if it was not.
 fn reason(bench: &mut Bench, pod: Actor, packet: &Packet) -> u32 {
     let (_, verdict, _) = bench.judge(&At::pod(pod.ifindex), &packet.bytes());
@@ -27,8 +21,7 @@ fn establish(bench: &mut Bench, from: Actor, to: Actor, port: u16) {
 
 #[test]
 fn a_flood_evicts_unanswered_flows_only() {
-    let capacities = [("NEW_FLOWS_V4", 128), ("NEW_FLOWS_V6", 128)];
-    with_capacities(&capacities, |bench| {
+    sandbox::small_bench(|bench| {
         for family in Family::BOTH {
             let Cast { a, b, far, .. } = Cast::of(family);
             (0..50).for_each(|i| establish(bench, a, b, 1000 + i));
@@ -53,7 +46,7 @@ fn a_flood_evicts_unanswered_flows_only() {
 
 #[test]
 fn answered_flows_make_room_for_each_other_and_are_taken_up_again() {
-    with_capacities(&[("FLOWS_V4", 128), ("FLOWS_V6", 128)], |bench| {
+    sandbox::small_bench(|bench| {
         for family in Family::BOTH {
             let Cast { a, b, .. } = Cast::of(family);
             (0..1000).for_each(|i| establish(bench, a, b, 1000 + i));
@@ -98,7 +91,7 @@ fn tables_that_take_no_more_drop_new_flows_and_keep_the_others() {
 
 #[test]
 fn masquerade_ports_run_out_in_the_map_as_well() {
-    with_capacities(&[("MASQUERADE_V4", 4), ("MASQUERADE_V6", 4)], |bench| {
+    sandbox::small_bench(|bench| {
         for family in Family::BOTH {
             let Cast { a, outside, .. } = Cast::of(family);
             bench.change_state(|state| (state.masquerade_first, state.masquerade_last) = (30_000, 30_999));
@@ -116,7 +109,7 @@ fn masquerade_ports_run_out_in_the_map_as_well() {
 
 #[test]
 fn a_flood_of_first_fragments_forgets_the_oldest_datagram() {
-    with_capacities(&[("FRAGMENTS_V4", 128), ("FRAGMENTS_V6", 128)], |bench| {
+    sandbox::small_bench(|bench| {
         for family in Family::BOTH {
             let Cast { a, b, .. } = Cast::of(family);
             let pieces = |id: u32| udp(a, b).filled_to(600).pieces(id, &[512]);
@@ -131,7 +124,7 @@ fn a_flood_of_first_fragments_forgets_the_oldest_datagram() {
 
 #[test]
 fn drops_are_counted_exactly_where_their_keys_have_no_room() {
-    with_capacities(&[("DROPS", 2)], |bench| {
+    sandbox::small_bench(|bench| {
         let Cast { a, b, shaped, .. } = Cast::of(Family::V4);
         let spoofed = |pod: Actor| udp(Cast::of(Family::V4).far, b).with_mac(pod.mac);
         // Each run empties the map, so these go by one another.
@@ -154,7 +147,7 @@ fn drops_are_counted_exactly_where_their_keys_have_no_room() {
 
 #[test]
 fn a_full_ring_loses_examples_and_no_counts() {
-    with_capacities(&[("EVENTS", 4096)], |bench| {
+    sandbox::small_bench(|bench| {
         let Cast { a, b, .. } = Cast::of(Family::V4);
         let state = node_state();
         bench.set_state(sdn_common::NodeState { events_per_second: 10_000, ..state });

@@ -181,7 +181,7 @@ fn follow(packet: &Read) -> Judged<()> {
     let len = packet.end - packet.transport;
     match (packet.offset, packet.more) {
         (0, false) => Ok(()),
-        (_, true) if len % 8 != 0 => Err(Malformed),
+        (_, true) if !len.is_multiple_of(8) => Err(Malformed),
         (offset, _) if offset + len > 0xffff => Err(Malformed),
         (0, true) => Ok(()),
         _ => Err(FragmentOutOfOrder),

@@ -309,6 +309,29 @@ pub fn host(family: Family, cast: Cast) -> Vec<Row> {
         Row::of("to another node").host(udp(node, two)).tunnels(node, two),
         Row::of("to another node's address on the underlay").host(udp(node, two_uplink)).tunnels(node, two),
         Row::of("forwarded, to its own pod").forwarded(udp(outside, a)).reaches(a),
+        Row::of("forwarded, to its own pod, whose answer goes back by the node")
+            .forwarded(udp(outside, a))
+            .reaches(a)
+            .pod(a, udp_back(a, outside))
+            .reaches_host()
+            .flow(&udp(outside, a), "answered")
+            .given(|bench| bench.change_state(|state| state.epoch += 1))
+            .pod(a, udp_back(a, outside))
+            .reaches_host()
+            .forwarded(udp(outside, a))
+            .reaches(a)
+            .flow(&udp(outside, a), "answered"),
+        Row::of("from an address of its own that the cluster does not know, and the answer")
+            .host(tcp(outside, a, SYN))
+            .reaches(a)
+            .pod(a, tcp_back(a, outside, SYN | ACK))
+            .reaches_host(),
+        Row::of("a pod's own flow to that address is translated all the same")
+            .host(udp(outside, a))
+            .reaches(a)
+            .pod(a, udp(a, outside))
+            .leaves_as(&udp(a, outside).translate_source(node_uplink, PORT)),
+        Row::of("in a pod's name, to its neighbour").host(udp(a, cast.b)).drops(ForeignSource),
         Row::of("forwarded, to another node's pod").forwarded(udp(outside, far)).drops(ForeignSource),
         Row::of("forwarded in the node's name").forwarded(udp(node, far)).drops(ForeignSource),
         Row::of("from an address outside").host(udp(outside, far)).drops(ForeignSource),

@@ -109,8 +109,11 @@ impl Bench {
         let record = u32::from(setup.record);
         let mut loader = EbpfLoader::new();
         loader.override_global("RECORD", &record, true);
-        for map in TRACES.into_iter().filter(|map| !map.starts_with("MASQUERADE")) {
-            loader.map_max_entries(map, 1024);
+        // Walking a map takes time by its capacity, and rows are many.
+        for map in
+            TRACES.into_iter().chain(["ENDPOINTS_V4", "ENDPOINTS_V6", "PEERS_V4", "PEERS_V6", "TUNNELS", "DROPS"])
+        {
+            loader.map_max_entries(map, 512);
         }
         for (map, capacity) in &setup.capacities {
             loader.map_max_entries(map, *capacity);
@@ -144,9 +147,11 @@ impl Bench {
         TRACES.iter().for_each(|map| self.maps.clear(map));
     }
 
-    /// Forgets all that packets leave behind, and puts the world back as it was.
+    /// Forgets all that packets leave behind, but totals, and puts the world back as it was.
     pub fn reset(&mut self) {
         self.forget();
+        self.maps.clear("DROPS");
+        self.events();
         if self.changed {
             self.empty_world();
             world::fill(self);

@@ -169,12 +169,12 @@ impl Bench {
 
     /// Forgets all flows, but not their masquerade ports.
     pub fn forget_flows(&mut self) {
-        ["FLOWS_V4", "FLOWS_V6", "NEW_FLOWS_V4", "NEW_FLOWS_V6"].map(|map| self.maps.clear(map));
+        ["FLOWS_V4", "FLOWS_V6", "NEW_FLOWS_V4", "NEW_FLOWS_V6"].iter().for_each(|map| self.maps.clear(map));
     }
 
     /// Gives all masquerade ports back.
     pub fn forget_ports(&mut self) {
-        ["MASQUERADE_V4", "MASQUERADE_V6"].map(|map| self.maps.clear(map));
+        ["MASQUERADE_V4", "MASQUERADE_V6"].iter().for_each(|map| self.maps.clear(map));
     }
 
     /// Gives a masquerade port back, toward whatever destination it was used.
@@ -201,6 +201,9 @@ impl Bench {
             let entries = bench.maps.entries::<MasqueradeKey<A>, Masquerade<A>>(map);
             entries.iter().map(|(key, _)| (bytes_of(key).to_vec(), key.local_port.native())).collect()
         }
-        family.pick(of::<Addr4>, of::<Addr6>)(self, family.pick("MASQUERADE_V4", "MASQUERADE_V6"))
+        match family {
+            Family::V4 => of::<Addr4>(self, "MASQUERADE_V4"),
+            Family::V6 => of::<Addr6>(self, "MASQUERADE_V6"),
+        }
     }
 }

@@ -13,41 +13,70 @@ use nix::sched::{CloneFlags, unshare};
 use super::bench::{Bench, Setup};
 use super::world::DEVICES;
 
-/// Something to do with the programs that all tests share, in the thread that loaded them.
+/// Something to do with programs that tests share, in the thread that loaded them.
 type Job = Box<dyn FnOnce(&mut Bench) + Send>;
 
 /// The way to that thread. Loading takes half a second, running a packet some microseconds.
-static SHARED: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
-    let (sender, jobs) = mpsc::channel::<Job>();
-    spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of the tests' own; run them as root");
-        make_devices();
-        let mut bench = Bench::load(&Setup::default());
-        jobs.into_iter().for_each(|job| job(&mut bench));
-    });
-    Mutex::new(sender)
-});
+struct Shared(LazyLock<Mutex<mpsc::Sender<Job>>>);
 
-/// Runs a test against the programs that all tests share, one at a time.
+static ORDINARY: Shared = Shared(LazyLock::new(|| Shared::start(Setup::default())));
+static SMALL: Shared =
+    Shared(LazyLock::new(|| Shared::start(Setup { capacities: SMALL_MAPS.to_vec(), ..Setup::default() })));
+
+/// Capacities that a test can exhaust.
+pub const SMALL_MAPS: [(&str, u32); 10] = [
+    ("FLOWS_V4", 128),
+    ("FLOWS_V6", 128),
+    ("NEW_FLOWS_V4", 128),
+    ("NEW_FLOWS_V6", 128),
+    ("FRAGMENTS_V4", 128),
+    ("FRAGMENTS_V6", 128),
+    ("MASQUERADE_V4", 4),
+    ("MASQUERADE_V6", 4),
+    ("DROPS", 2),
+    ("EVENTS", 4096),
+];
+
+/// Runs a test against programs that tests share, one at a time.
 ///
 /// # Panics
 /// If the test does, or without root: a test that quietly does nothing is worse than one that fails.
 pub fn bench(test: impl FnOnce(&mut Bench) + Send + 'static) {
-    let (done, result) = mpsc::channel::<Result<(), Box<dyn Any + Send>>>();
-    let job: Job = Box::new(move |bench| {
-        bench.touch();
-        bench.reset();
-        let ended = catch_unwind(AssertUnwindSafe(|| test(bench)));
-        bench.touch();
-        // Whoever asked is waiting.
-        let _ = done.send(ended);
-    });
-    // The lock is poisoned by no more than a panic between here and the next line.
-    let _ = SHARED.lock().unwrap_or_else(PoisonError::into_inner).send(job);
-    match result.recv() {
-        Ok(Ok(())) => {}
-        Ok(Err(panic)) => fail(panic),
-        Err(_) => panic!("the programs could not be loaded; another test's output says why"),
+    ORDINARY.run(test);
+}
+
+/// The same, where maps have the capacities of [`SMALL_MAPS`].
+pub fn small_bench(test: impl FnOnce(&mut Bench) + Send + 'static) {
+    SMALL.run(test);
+}
+
+impl Shared {
+    fn start(setup: Setup) -> Mutex<mpsc::Sender<Job>> {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of the tests' own; run them as root");
+            make_devices();
+            let mut bench = Bench::load(&setup);
+            jobs.into_iter().for_each(|job| job(&mut bench));
+        });
+        Mutex::new(sender)
+    }
+
+    fn run(&self, test: impl FnOnce(&mut Bench) + Send + 'static) {
+        let (done, result) = mpsc::channel::<Result<(), Box<dyn Any + Send>>>();
+        let job: Job = Box::new(move |bench| {
+            bench.touch();
+            bench.reset();
+            // Whoever asked is waiting.
+            let _ = done.send(catch_unwind(AssertUnwindSafe(|| test(bench))));
+        });
+        // The lock is poisoned by no more than a panic between here and the next line. If the thread has ended, the answer says so.
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(job);
+        match result.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => fail(panic),
+            Err(_) => panic!("the programs could not be loaded; another test's output says why"),
+        }
     }
 }
 
