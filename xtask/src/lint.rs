@@ -93,7 +93,7 @@ fn documentation(workspace: &Workspace) -> Check {
     let mut command = workspace.cargo("doc");
     command
         .args(["--no-deps", "--document-private-items", "--keep-going", "--quiet"])
-        .env("RUSTDOCFLAGS", "-Dwarnings");
+        .env("RUSTDOCFLAGS", "-Dwarnings -Arustdoc::private_intra_doc_links");
     Check::new("documentation", command)
 }
 

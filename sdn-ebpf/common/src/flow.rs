@@ -72,7 +72,7 @@ plain!(Flow = 48);
 plain!(Flow = 56, v1::Flow = 48);
 plain!(FlowKey<Addr4> = 16, FlowKey<Addr6> = 40, Side = 12);
 
-/// Idle time after which the sweep removes a flow, by [`Lifetime`], in seconds.
+/// Idle time after which the sweep removes a flow, by the state it is in, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A TCP flow without a reply yet.
