@@ -137,6 +137,16 @@ fn is_gone(pid: i32) -> bool {
     true
 }
 
+/// Stops a process, and waits until it stands still: a signal that it got later could be handled first.
+fn halt(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let start = Instant::now();
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ") {
+        assert!(start.elapsed() < DEADLINE, "process {pid} does not stop");
+        sleep(Duration::from_millis(1));
+    }
+}
+
 /// Not a test: the role that the tests' keepers run.
 #[test]
 #[ignore = "not a test: run by the keepers of the other tests, as their role"]
@@ -188,7 +198,7 @@ fn a_killed_roles_successor_answers_what_was_waiting() {
     let keeper = place.start("serves");
     let (first, _) = place.wait_for(|_| true);
     // Stopped, it accepts nothing: the connections wait in the sockets.
-    kill(Pid::from_raw(first), Signal::SIGSTOP).unwrap();
+    halt(first);
     let waiting =
         [UnixStream::connect(place.path("cni.sock")).unwrap(), UnixStream::connect(place.path("admin.sock")).unwrap()];
     let waiting_tcp = TcpStream::connect(place.metrics).unwrap();
@@ -218,7 +228,7 @@ fn a_new_keeper_takes_over_without_losing_what_waits() {
     let place = Place::new();
     let mut old = place.start("serves");
     let (first, _) = place.wait_for(|_| true);
-    kill(Pid::from_raw(first), Signal::SIGSTOP).unwrap();
+    halt(first);
     let waiting = UnixStream::connect(place.path("cni.sock")).unwrap();
     let waiting_tcp = TcpStream::connect(place.metrics).unwrap();
     let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(place.path(name)).unwrap());
@@ -314,7 +324,7 @@ fn a_role_that_does_not_end_is_killed_by_a_second_signal() {
     let place = Place::new();
     let mut keeper = place.start("serves");
     let (role, _) = place.wait_for(|_| true);
-    kill(Pid::from_raw(role), Signal::SIGSTOP).unwrap();
+    halt(role);
     keeper.signal(Signal::SIGTERM);
     sleep(Duration::from_millis(300));
     assert!(keeper.0.try_wait().unwrap().is_none(), "it waits for its role");
