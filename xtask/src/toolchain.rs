@@ -261,5 +261,7 @@ impl fmt::Display for Missing {
     }
 }
 
+// The path is for rustfmt, which also comes here from sdn-agent's build script and would look beside this file.
 #[cfg(test)]
+#[path = "toolchain/tests.rs"]
 mod tests;
