@@ -75,7 +75,9 @@ impl Shared {
         match result.recv() {
             Ok(Ok(())) => {}
             Ok(Err(panic)) => fail(panic),
-            Err(_) => panic!("the programs could not be loaded; another test's output says why"),
+            Err(_) => panic!(
+                "the programs could not be loaded, which takes root; the output of another test that failed says why"
+            ),
         }
     }
 }
