@@ -1,0 +1,204 @@
+//! DNS messages as bytes (RFC 1035 section 4): as much of them as a forwarder looks at.
+//!
+//! Records pass through as they came, so that types nobody here has heard of pass as well. What is read are lengths, names,
+//! TTLs, and the one record that belongs to a hop, OPT.
+
+/// Bytes of a header.
+pub(crate) const HEADER: usize = 12;
+/// The longest name in wire form, its root label included.
+pub(crate) const MAX_NAME: usize = 255;
+/// Bytes of an OPT record without options: root name, type, class, TTL, length.
+pub(crate) const OPT_LENGTH: usize = 11;
+/// The UDP payload that we say we take: what fits any path without fragments (DNS flag day 2020).
+pub(crate) const OUR_PAYLOAD: u16 = 1232;
+
+/// Types of records that are looked at.
+pub(crate) mod rtype {
+    pub(crate) const NS: u16 = 2;
+    pub(crate) const CNAME: u16 = 5;
+    pub(crate) const SOA: u16 = 6;
+    pub(crate) const HINFO: u16 = 13;
+    pub(crate) const OPT: u16 = 41;
+    pub(crate) const IXFR: u16 = 251;
+    pub(crate) const AXFR: u16 = 252;
+}
+
+/// The class of everything but oddities.
+pub(crate) const CLASS_IN: u16 = 1;
+
+/// Response codes (RFC 1035 section 4.1.1, RFC 6891).
+pub(crate) mod rcode {
+    pub(crate) const NOERROR: u16 = 0;
+    pub(crate) const FORMERR: u16 = 1;
+    pub(crate) const SERVFAIL: u16 = 2;
+    pub(crate) const NXDOMAIN: u16 = 3;
+    pub(crate) const NOTIMP: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
+    pub(crate) const BADVERS: u16 = 16;
+}
+
+/// Bits of the second word of a header.
+pub(crate) mod flag {
+    pub(crate) const QR: u16 = 0x8000;
+    pub(crate) const OPCODE: u16 = 0x7800;
+    pub(crate) const AA: u16 = 0x0400;
+    pub(crate) const TC: u16 = 0x0200;
+    pub(crate) const RD: u16 = 0x0100;
+    pub(crate) const RA: u16 = 0x0080;
+    pub(crate) const AD: u16 = 0x0020;
+    pub(crate) const CD: u16 = 0x0010;
+    pub(crate) const RCODE: u16 = 0x000f;
+    /// In the lower half of an OPT record's TTL.
+    pub(crate) const DO: u16 = 0x8000;
+}
+
+/// Where the words of a header are.
+pub(crate) mod word {
+    pub(crate) const ID: usize = 0;
+    pub(crate) const FLAGS: usize = 2;
+    pub(crate) const QUESTIONS: usize = 4;
+    pub(crate) const ANSWERS: usize = 6;
+    pub(crate) const AUTHORITIES: usize = 8;
+    pub(crate) const ADDITIONALS: usize = 10;
+}
+
+/// The 16 bits at `at`.
+pub(crate) fn u16_at(message: &[u8], at: usize) -> Option<u16> {
+    let bytes = message.get(at..at.checked_add(2)?)?;
+    Some(u16::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// The 32 bits at `at`.
+pub(crate) fn u32_at(message: &[u8], at: usize) -> Option<u32> {
+    let bytes = message.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Overwrites the 16 bits at `at`, which must be there.
+pub(crate) fn put_u16(message: &mut [u8], at: usize, value: u16) {
+    message[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Overwrites the 32 bits at `at`, which must be there.
+pub(crate) fn put_u32(message: &mut [u8], at: usize, value: u32) {
+    message[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The end of a name that has no pointers, as in questions.
+pub(crate) fn plain_name_end(message: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        if length > 63 {
+            return None;
+        }
+        at += 1 + length;
+        if at > message.len() || at - start > MAX_NAME {
+            return None;
+        }
+        if length == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// The end of a name in a record. Its pointer, if it has one, is added to `pointers`.
+///
+/// Pointers lead back only (RFC 1035 section 4.1.4: "a prior occurrence"), so that following them ends.
+pub(crate) fn name_end(message: &[u8], start: usize, pointers: &mut Vec<u16>) -> Option<usize> {
+    let (mut at, mut length_of_name, mut end) = (start, 0, None);
+    // Where the part of the name begins that is read: a pointer leads before it.
+    let mut part = start;
+    loop {
+        let length = usize::from(*message.get(at)?);
+        match length {
+            0 => return Some(end.unwrap_or(at + 1)).filter(|_| length_of_name < MAX_NAME),
+            1..=63 => {
+                at += 1 + length;
+                length_of_name += 1 + length;
+                if length_of_name >= MAX_NAME {
+                    return None;
+                }
+            }
+            0xc0.. => {
+                let target = usize::from(u16_at(message, at)? & 0x3fff);
+                if target >= part || target < HEADER {
+                    return None;
+                }
+                if end.is_none() {
+                    pointers.push(u16::try_from(at).ok()?);
+                    end = Some(at + 2);
+                }
+                (at, part) = (target, target);
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// A record without its name and data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Where its name begins.
+    pub(crate) start: usize,
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+    /// Where its TTL is.
+    pub(crate) ttl_at: usize,
+    pub(crate) ttl: u32,
+    /// Where its data is, and where that ends: the next record.
+    pub(crate) data: usize,
+    pub(crate) end: usize,
+}
+
+/// Reads the record that begins at `start`, pointers of its names included.
+pub(crate) fn record(message: &[u8], start: usize, pointers: &mut Vec<u16>) -> Option<Record> {
+    let fixed = name_end(message, start, pointers)?;
+    let data = fixed + 10;
+    let end = data + usize::from(u16_at(message, fixed + 8)?);
+    if end > message.len() {
+        return None;
+    }
+    let ttl = u32_at(message, fixed + 4)?;
+    let record = Record {
+        start,
+        rtype: u16_at(message, fixed)?,
+        class: u16_at(message, fixed + 2)?,
+        ttl_at: fixed + 4,
+        // RFC 2181 section 8: the top bit set means zero.
+        ttl: if ttl > i32::MAX as u32 { 0 } else { ttl },
+        data,
+        end,
+    };
+    names_in_data(message, &record, pointers)?;
+    Some(record)
+}
+
+/// Checks the names in a record's data, of the types in which pointers occur: those of RFC 1035, which may have them (RFC
+/// 3597 section 4), and those in which receivers must expect them.
+fn names_in_data(message: &[u8], record: &Record, pointers: &mut Vec<u16>) -> Option<()> {
+    // Bytes before the names, how many names, bytes after them.
+    let (before, names, after) = match record.rtype {
+        // NS MD MF CNAME MB MG MR PTR, NSAP-PTR is none; DNAME.
+        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => (0, 1, 0),
+        // SOA
+        rtype::SOA => (0, 2, 20),
+        // MINFO, RP
+        14 | 17 => (0, 2, 0),
+        // MX, AFSDB, RT, KX
+        15 | 18 | 21 | 36 => (2, 1, 0),
+        // PX
+        26 => (2, 2, 0),
+        // SRV
+        33 => (6, 1, 0),
+        _ => return Some(()),
+    };
+    let mut at = record.data + before;
+    for _ in 0..names {
+        at = name_end(message, at, pointers)?;
+    }
+    (at + after == record.end).then_some(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! Cluster DNS on every node: the records of the cluster from an index of its own, everything else from upstreams.
+//!
+//! A query's journey, in the order in which the modules below do their part:
+//!
+//! ```text
+//! server → zone → name → records → answer
+//! ```
+//!
+//! - **server** takes messages from the sockets it was given, many with one system call, and parses them in place.
+//! - **zone** says whose the name is: the cluster's, a reverse zone's of its networks, or somebody else's.
+//! - **name** says what a name of the cluster's means: a Service, one of its ports, an endpoint, a pod.
+//! - **records** finds in the index what is known of it.
+//! - **answer** writes the message: what the index has encoded before, with the query's id, case, and a random order.
+//!
+//! What is not the cluster's goes to the [`forward`]er. A query loads the index once, at its start.
+
+#![forbid(unsafe_code)]
+
+pub mod forward;
