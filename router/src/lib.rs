@@ -28,3 +28,10 @@
 //! (`config`). What admission found is written to the objects' status.
 
 #![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod config;
+pub mod cookie;
+pub mod headers;
+pub mod http1;
+pub mod table;
