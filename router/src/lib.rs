@@ -35,3 +35,5 @@ pub mod cookie;
 pub mod headers;
 pub mod http1;
 pub mod table;
+pub mod proxy_protocol;
+pub mod sni;
