@@ -159,6 +159,8 @@ impl Input {
                 Object::Workload(workload) => input.workloads.push(workload),
                 // Made of what is derived here: see [`services`] and [`endpoints`].
                 Object::Service(_) | Object::EndpointSlice(_) | Object::Endpoints(_) => {}
+                // Nothing is derived of what leads here from outside.
+                Object::Route(_) | Object::Ingress(_) | Object::IngressClass(_) | Object::Secret(_) => {}
             }
         }
         if input.nodes.is_empty() {

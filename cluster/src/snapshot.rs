@@ -3,7 +3,9 @@
 mod disk;
 
 use crate::model::{
-    EndpointSlice, Namespace, NetworkPolicy, Node, Pod, PodKey, PolicyKey, Service, ServiceKey, SliceKey,
+    EndpointSlice, Namespace, NetworkPolicy, Node, ObjectName, Pod, PodKey, PolicyKey, Route, Secret, Service,
+    ServiceKey, SliceKey,
+    ingress::{Ingress, IngressClass},
 };
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{fmt, sync::Arc};
@@ -25,6 +27,15 @@ pub struct Snapshot {
     pub services: OrdMap<ServiceKey, Arc<Service>>,
     /// EndpointSlices by namespace and name.
     pub slices: OrdMap<SliceKey, Arc<EndpointSlice>>,
+    /// Routes by namespace and name. These and what follows are of the kinds [`Kind::ROUTES`](crate::model::Kind): only
+    /// routers have them, and they are never saved.
+    pub routes: OrdMap<ObjectName, Arc<Route>>,
+    /// Ingresses by namespace and name.
+    pub ingresses: OrdMap<ObjectName, Arc<Ingress>>,
+    /// IngressClasses by name.
+    pub ingress_classes: OrdMap<Arc<str>, Arc<IngressClass>>,
+    /// Secrets by namespace and name.
+    pub secrets: OrdMap<ObjectName, Arc<Secret>>,
     /// Grows with every change of the collections.
     pub generation: u64,
     /// The source was read to its end once, so that what is absent here is absent in the cluster. Before that nothing
@@ -91,6 +102,24 @@ impl Snapshot {
         older: &'a Self,
     ) -> impl Iterator<Item = Change<'a, PolicyKey, Arc<NetworkPolicy>>> {
         changes(&older.policies, &self.policies)
+    }
+
+    /// What changed among Routes since `older`.
+    pub fn route_changes<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = Change<'a, ObjectName, Arc<Route>>> {
+        changes(&older.routes, &self.routes)
+    }
+
+    /// What changed among Ingresses since `older`.
+    pub fn ingress_changes<'a>(
+        &'a self,
+        older: &'a Self,
+    ) -> impl Iterator<Item = Change<'a, ObjectName, Arc<Ingress>>> {
+        changes(&older.ingresses, &self.ingresses)
+    }
+
+    /// What changed among Secrets since `older`.
+    pub fn secret_changes<'a>(&'a self, older: &'a Self) -> impl Iterator<Item = Change<'a, ObjectName, Arc<Secret>>> {
+        changes(&older.secrets, &self.secrets)
     }
 
     /// The NetworkPolicies of a namespace, in the order of their names.

@@ -1,7 +1,7 @@
 //! One task owns the cluster's state and publishes it.
 
 use crate::{
-    model::{Object, ObjectKey, PodKey, PolicyKey, ServiceKey, SliceKey},
+    model::{Object, ObjectKey, ObjectName, PodKey, PolicyKey, ServiceKey, SliceKey},
     snapshot::Snapshot,
     source::{ObjectChange, Problem, Source, UnusedKind, Update},
 };
@@ -138,13 +138,20 @@ impl Store {
             Object::NetworkPolicy(policy) => insert(&mut self.state.policies, policy.key(), policy),
             Object::Service(service) => insert(&mut self.state.services, service.key(), service),
             Object::EndpointSlice(slice) => insert(&mut self.state.slices, slice.key(), slice),
+            Object::Route(route) => insert(&mut self.state.routes, route.key(), route),
+            Object::Ingress(ingress) => insert(&mut self.state.ingresses, ingress.key(), ingress),
+            Object::IngressClass(class) => insert(&mut self.state.ingress_classes, class.name.clone(), class),
+            Object::Secret(secret) => insert(&mut self.state.secrets, secret.key(), secret),
             // Sources are opened without workloads where there is a store: control has made pods of them.
             Object::Workload(_) | Object::Endpoints(_) => false,
         }
     }
 
     fn delete(&mut self, key: &ObjectKey) -> bool {
-        use crate::model::Kind::{EndpointSlice, Namespace, NetworkPolicy, Node, Pod, Service};
+        use crate::model::Kind::{
+            EndpointSlice, Ingress, IngressClass, Namespace, NetworkPolicy, Node, Pod, Route, Secret, Service,
+        };
+        let named = || ObjectName { namespace: key.namespace.clone(), name: key.name.clone() };
         match key.kind {
             Node => self.state.nodes.remove(&key.name).is_some(),
             Namespace => self.state.namespaces.remove(&key.name).is_some(),
@@ -156,6 +163,10 @@ impl Store {
             EndpointSlice => {
                 self.state.slices.remove(&SliceKey::new(key.namespace.clone(), key.name.clone())).is_some()
             }
+            Route => self.state.routes.remove(&named()).is_some(),
+            Ingress => self.state.ingresses.remove(&named()).is_some(),
+            IngressClass => self.state.ingress_classes.remove(&key.name).is_some(),
+            Secret => self.state.secrets.remove(&named()).is_some(),
             _ => false,
         }
     }
@@ -177,7 +188,12 @@ fn keys(snapshot: &Snapshot) -> impl Iterator<Item = ObjectKey> {
     let policies = snapshot.policies.values().map(|policy| Object::NetworkPolicy(policy.clone()));
     let services = snapshot.services.values().map(|service| Object::Service(service.clone()));
     let slices = snapshot.slices.values().map(|slice| Object::EndpointSlice(slice.clone()));
-    nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices).map(|object| object.key())
+    let cluster = nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices);
+    let routes = snapshot.routes.values().map(|route| Object::Route(route.clone()));
+    let ingresses = snapshot.ingresses.values().map(|ingress| Object::Ingress(ingress.clone()));
+    let classes = snapshot.ingress_classes.values().map(|class| Object::IngressClass(class.clone()));
+    let secrets = snapshot.secrets.values().map(|secret| Object::Secret(secret.clone()));
+    cluster.chain(routes).chain(ingresses).chain(classes).chain(secrets).map(|object| object.key())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What all objects have: kind, name, labels, and the rules that the Kubernetes API has for them.
 
+use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Labels, annotations and node selectors.
@@ -38,6 +39,14 @@ pub enum Kind {
     Job,
     /// batch/v1 CronJob.
     CronJob,
+    /// route.openshift.io/v1 Route.
+    Route,
+    /// networking.k8s.io/v1 Ingress.
+    Ingress,
+    /// networking.k8s.io/v1 IngressClass.
+    IngressClass,
+    /// v1 Secret.
+    Secret,
 }
 
 /// What an object is called: unique among all objects.
@@ -45,17 +54,32 @@ pub enum Kind {
 pub struct ObjectKey {
     /// Its kind.
     pub kind: Kind,
-    /// metadata.namespace; empty for kinds without one (Node, Namespace).
+    /// metadata.namespace; empty for kinds without one (Node, Namespace, IngressClass).
     pub namespace: Arc<str>,
     /// metadata.name.
     pub name: Arc<str>,
 }
 
+/// The namespace and name of an object whose kind is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// metadata.namespace.
+    pub namespace: Arc<str>,
+    /// metadata.name.
+    pub name: Arc<str>,
+}
+
+/// A moment as the API writes it, in UTC and whole seconds: `2026-01-31T08:15:00Z`. The order of the texts is that of
+/// the moments.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Timestamp(Arc<str>);
+
 // === impl Kind ===
 
 impl Kind {
     /// All of them, in the order in which listings show them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -71,6 +95,10 @@ impl Kind {
         Self::DaemonSet,
         Self::Job,
         Self::CronJob,
+        Self::Route,
+        Self::Ingress,
+        Self::IngressClass,
+        Self::Secret,
     ];
 
     /// What an agent reads: derived objects, no workloads.
@@ -79,7 +107,10 @@ impl Kind {
     /// What is derived for Services: read by those who serve them.
     pub const SERVICES: [Self; 2] = [Self::Service, Self::EndpointSlice];
 
-    /// Whether its objects are part of a snapshot, and published: all that is derived.
+    /// What leads to Services from outside: read by routers only, as Secrets are among it. Never saved.
+    pub const ROUTES: [Self; 4] = [Self::Route, Self::Ingress, Self::IngressClass, Self::Secret];
+
+    /// Whether its objects are part of a saved snapshot, and published: all that is derived.
     pub fn is_derived(self) -> bool {
         Self::DERIVED.contains(&self) || Self::SERVICES.contains(&self)
     }
@@ -102,19 +133,23 @@ impl Kind {
             Self::DaemonSet => "DaemonSet",
             Self::Job => "Job",
             Self::CronJob => "CronJob",
+            Self::Route => "Route",
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::Secret => "Secret",
         }
     }
 
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Node | Self::Namespace)
+        !matches!(self, Self::Node | Self::Namespace | Self::IngressClass)
     }
 
     /// The API groups it is or was served from, the present one first; "" is the core group.
     pub fn groups(self) -> &'static [&'static str] {
         match self {
             Self::Node | Self::Namespace | Self::Pod | Self::ReplicationController => &[""],
-            Self::Service | Self::Endpoints => &[""],
+            Self::Service | Self::Endpoints | Self::Secret => &[""],
             Self::EndpointSlice => &["discovery.k8s.io"],
             Self::Deployment | Self::ReplicaSet | Self::DaemonSet => &["apps", "extensions"],
             Self::NetworkPolicy => &["networking.k8s.io", "extensions"],
@@ -122,6 +157,9 @@ impl Kind {
             // OpenShift 3 served it from the core group too.
             Self::DeploymentConfig => &["apps.openshift.io", ""],
             Self::Job | Self::CronJob => &["batch"],
+            // OpenShift 3 served it from the core group too.
+            Self::Route => &["route.openshift.io", ""],
+            Self::Ingress | Self::IngressClass => &["networking.k8s.io"],
         }
     }
 
@@ -148,6 +186,42 @@ impl fmt::Display for ObjectKey {
         } else {
             write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
         }
+    }
+}
+
+// === impl ObjectName ===
+
+impl ObjectName {
+    /// The name of `name` in `namespace`.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl Timestamp ===
+
+impl TryFrom<String> for Timestamp {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        const FORM: &[u8; 20] = b"0000-00-00T00:00:00Z";
+        let fits = |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+        if text.len() != FORM.len() || !text.bytes().zip(FORM).all(fits) {
+            return Err(format!("{text:?} is not a time like 2026-01-31T08:15:00Z"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

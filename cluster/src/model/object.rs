@@ -1,7 +1,9 @@
 //! Any object of a kind we model, and how one is read.
 
 use super::{
-    EndpointSlice, Endpoints, Kind, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Scheduling, Service, Workload,
+    EndpointSlice, Endpoints, Kind, Namespace, NetworkPolicy, Node, ObjectKey, ObjectName, Pod, Route, Scheduling,
+    Secret, Service, Workload,
+    ingress::{Ingress, IngressClass},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -25,6 +27,14 @@ pub enum Object {
     Endpoints(Arc<Endpoints>),
     /// A workload of any kind.
     Workload(Arc<Workload>),
+    /// A Route.
+    Route(Arc<Route>),
+    /// An Ingress.
+    Ingress(Arc<Ingress>),
+    /// An IngressClass.
+    IngressClass(Arc<IngressClass>),
+    /// A Secret.
+    Secret(Arc<Secret>),
 }
 
 /// What is wrong with a field of an object: why the object was rejected, or part of it is not used.
@@ -53,6 +63,10 @@ impl Object {
             Kind::Service => Service::parse(json, seed).map(|service| Self::Service(service.into())),
             Kind::EndpointSlice => EndpointSlice::parse(json, seed).map(|slice| Self::EndpointSlice(slice.into())),
             Kind::Endpoints => Endpoints::parse(json, seed).map(|endpoints| Self::Endpoints(endpoints.into())),
+            Kind::Route => Route::parse(json, seed).map(|route| Self::Route(route.into())),
+            Kind::Ingress => Ingress::parse(json, seed).map(|ingress| Self::Ingress(ingress.into())),
+            Kind::IngressClass => IngressClass::parse(json, seed).map(|class| Self::IngressClass(class.into())),
+            Kind::Secret => Secret::parse(json, seed).map(|secret| Self::Secret(secret.into())),
             _ => Workload::parse(kind, json, seed).map(|workload| Self::Workload(workload.into())),
         }
     }
@@ -97,8 +111,18 @@ impl Object {
             Self::Workload(workload) => {
                 ObjectKey { kind: workload.kind, namespace: workload.namespace.clone(), name: workload.name.clone() }
             }
+            Self::Route(route) => named(Kind::Route, route.key()),
+            Self::Ingress(ingress) => named(Kind::Ingress, ingress.key()),
+            Self::IngressClass(class) => {
+                ObjectKey { kind: Kind::IngressClass, namespace: none, name: class.name.clone() }
+            }
+            Self::Secret(secret) => named(Kind::Secret, secret.key()),
         }
     }
+}
+
+fn named(kind: Kind, ObjectName { namespace, name }: ObjectName) -> ObjectKey {
+    ObjectKey { kind, namespace, name }
 }
 
 impl FieldError {

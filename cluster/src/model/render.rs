@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, sync::Arc};
 
 impl Object {
-    /// The object as JSON. `None` for workloads and Endpoints, of which only a part is kept.
+    /// The object as JSON. `None` for workloads, Endpoints and what routers read, of which only a part is kept: and keys
+    /// are never written.
     pub fn to_json(&self) -> Option<Value> {
         match self {
             Self::Node(node) => Some(node.to_json()),
@@ -17,6 +18,7 @@ impl Object {
             Self::Service(service) => Some(service.to_json()),
             Self::EndpointSlice(slice) => Some(slice.to_json()),
             Self::Workload(_) | Self::Endpoints(_) => None,
+            Self::Route(_) | Self::Ingress(_) | Self::IngressClass(_) | Self::Secret(_) => None,
         }
     }
 }

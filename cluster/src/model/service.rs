@@ -26,6 +26,8 @@ pub struct Service {
     pub labels: Labels,
     /// The annotation [`Service::TOPOLOGY_ANNOTATION`], or the older [`Service::TOPOLOGY_HINTS_ANNOTATION`].
     pub topology_mode: Option<Arc<str>>,
+    /// The annotation [`Service::IDLED_ANNOTATION`] is there: its pods were taken away until somebody asks for them.
+    pub idled: bool,
     /// spec.type.
     pub service_type: ServiceType,
     /// spec.clusterIP is None: no address of its own, its name leads to the pods'.
@@ -189,6 +191,8 @@ impl Service {
     pub const TOPOLOGY_ANNOTATION: &str = "service.kubernetes.io/topology-mode";
     /// What the annotation was called before Kubernetes 1.27.
     pub const TOPOLOGY_HINTS_ANNOTATION: &str = "service.kubernetes.io/topology-aware-hints";
+    /// The annotation that says since when a Service sleeps.
+    pub const IDLED_ANNOTATION: &str = "idling.alpha.openshift.io/idled-at";
     /// Seconds of affinity when sessionAffinityConfig has none.
     pub const DEFAULT_AFFINITY: u32 = 10_800;
     /// The most seconds of affinity.

@@ -5,9 +5,12 @@ mod mapping;
 mod text;
 
 use super::{
-    meta::{Kind, Labels},
+    ingress::{Ingress, IngressClass},
+    meta::{Kind, Labels, Timestamp},
     object::FieldError,
     pod::{ContainerPort, Owner, Pod, PodPhase, Protocol},
+    route::Route,
+    service::Service,
     workload::{NodeSelector, PodTemplate, Requirement, RequirementOperator},
 };
 pub(super) use mapping::Mapping;
@@ -22,7 +25,11 @@ pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
 }
 
 /// Beginnings of the names of the annotations of Services and Endpoints that are read.
-const SERVICES: [&str; 2] = ["service.kubernetes.io/topology-", "control-plane.alpha.kubernetes.io/leader"];
+const SERVICES: [&str; 3] =
+    ["service.kubernetes.io/topology-", "control-plane.alpha.kubernetes.io/leader", Service::IDLED_ANNOTATION];
+
+/// Those of Ingresses and their classes, beside those of Routes.
+const INGRESSES: [&str; 2] = [Ingress::CLASS_ANNOTATION, IngressClass::DEFAULT_ANNOTATION];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,6 +39,8 @@ pub(super) struct Meta<N> {
     #[serde(default, deserialize_with = "text::or_none")]
     pub namespace: Option<DnsLabel>,
     pub uid: Option<Arc<str>>,
+    #[serde(default, deserialize_with = "text::or_none")]
+    pub creation_timestamp: Option<Timestamp>,
     pub deletion_timestamp: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
     pub labels: LabelMap,
@@ -260,7 +269,8 @@ impl From<BTreeMap<LabelKey, LabelValue>> for LabelMap {
 
 impl From<BTreeMap<String, String>> for Annotations {
     fn from(mut annotations: BTreeMap<String, String>) -> Self {
-        let is_kept = |name: &String| Pod::ANNOTATIONS.iter().chain(&SERVICES).any(|kept| name.starts_with(kept));
+        const KEPT: [&[&str]; 4] = [&Pod::ANNOTATIONS, &SERVICES, &Route::ANNOTATIONS, &INGRESSES];
+        let is_kept = |name: &String| KEPT.iter().copied().flatten().any(|kept| name.starts_with(kept));
         annotations.retain(|name, _| is_kept(name));
         Self(annotations)
     }

@@ -91,6 +91,7 @@ impl Snapshot {
             Object::Service(service) => drop(self.services.insert(service.key(), service)),
             Object::EndpointSlice(slice) => drop(self.slices.insert(slice.key(), slice)),
             Object::Workload(_) | Object::Endpoints(_) => {}
+            Object::Route(_) | Object::Ingress(_) | Object::IngressClass(_) | Object::Secret(_) => {}
         }
     }
 }

@@ -11,6 +11,10 @@ impl Service {
         if let Some(mode) = &self.topology_mode {
             annotations.insert(Self::TOPOLOGY_ANNOTATION.into(), json!(mode));
         }
+        if self.idled {
+            // That it sleeps is kept, since when is not.
+            annotations.insert(Self::IDLED_ANNOTATION.into(), json!("1970-01-01T00:00:00Z"));
+        }
         let more = json!({"labels": self.labels, "annotations": annotations});
         let entry = |Ingress { address, mode }: &Ingress| json!({"ip": address, "ipMode": mode});
         let ingress: Vec<_> = self.ingress.iter().map(entry).collect();

@@ -166,6 +166,7 @@ impl Wire {
             name: metadata.name(seed)?,
             uid: metadata.uid(),
             topology_mode: topology_mode.map(|mode| mode.as_str().into()),
+            idled: metadata.annotations.0.contains_key(Service::IDLED_ANNOTATION),
             service_type: spec.r#type,
             headless: spec.is_headless(),
             families: families(&cluster_ips, &spec.ip_families),
