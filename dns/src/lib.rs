@@ -16,4 +16,5 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 pub mod forward;

@@ -15,7 +15,6 @@ pub(crate) const OUR_PAYLOAD: u16 = 1232;
 /// Types of records that are looked at.
 pub(crate) mod rtype {
     pub(crate) const NS: u16 = 2;
-    pub(crate) const CNAME: u16 = 5;
     pub(crate) const SOA: u16 = 6;
     pub(crate) const HINFO: u16 = 13;
     pub(crate) const OPT: u16 = 41;
@@ -41,7 +40,6 @@ pub(crate) mod rcode {
 pub(crate) mod flag {
     pub(crate) const QR: u16 = 0x8000;
     pub(crate) const OPCODE: u16 = 0x7800;
-    pub(crate) const AA: u16 = 0x0400;
     pub(crate) const TC: u16 = 0x0200;
     pub(crate) const RD: u16 = 0x0100;
     pub(crate) const RA: u16 = 0x0080;
@@ -102,10 +100,10 @@ pub(crate) fn plain_name_end(message: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// The end of a name in a record. Its pointer, if it has one, is added to `pointers`.
+/// The end of a name in a record.
 ///
 /// Pointers lead back only (RFC 1035 section 4.1.4: "a prior occurrence"), so that following them ends.
-pub(crate) fn name_end(message: &[u8], start: usize, pointers: &mut Vec<u16>) -> Option<usize> {
+pub(crate) fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut length_of_name, mut end) = (start, 0, None);
     // Where the part of the name begins that is read: a pointer leads before it.
     let mut part = start;
@@ -125,10 +123,7 @@ pub(crate) fn name_end(message: &[u8], start: usize, pointers: &mut Vec<u16>) ->
                 if target >= part || target < HEADER {
                     return None;
                 }
-                if end.is_none() {
-                    pointers.push(u16::try_from(at).ok()?);
-                    end = Some(at + 2);
-                }
+                end = end.or(Some(at + 2));
                 (at, part) = (target, target);
             }
             _ => return None,
@@ -151,9 +146,9 @@ pub(crate) struct Record {
     pub(crate) end: usize,
 }
 
-/// Reads the record that begins at `start`, pointers of its names included.
-pub(crate) fn record(message: &[u8], start: usize, pointers: &mut Vec<u16>) -> Option<Record> {
-    let fixed = name_end(message, start, pointers)?;
+/// Reads the record that begins at `start`.
+pub(crate) fn record(message: &[u8], start: usize) -> Option<Record> {
+    let fixed = name_end(message, start)?;
     let data = fixed + 10;
     let end = data + usize::from(u16_at(message, fixed + 8)?);
     if end > message.len() {
@@ -170,13 +165,13 @@ pub(crate) fn record(message: &[u8], start: usize, pointers: &mut Vec<u16>) -> O
         data,
         end,
     };
-    names_in_data(message, &record, pointers)?;
+    names_in_data(message, &record)?;
     Some(record)
 }
 
 /// Checks the names in a record's data, of the types in which pointers occur: those of RFC 1035, which may have them (RFC
 /// 3597 section 4), and those in which receivers must expect them.
-fn names_in_data(message: &[u8], record: &Record, pointers: &mut Vec<u16>) -> Option<()> {
+fn names_in_data(message: &[u8], record: &Record) -> Option<()> {
     // Bytes before the names, how many names, bytes after them.
     let (before, names, after) = match record.rtype {
         // NS MD MF CNAME MB MG MR PTR, NSAP-PTR is none; DNAME.
@@ -195,7 +190,7 @@ fn names_in_data(message: &[u8], record: &Record, pointers: &mut Vec<u16>) -> Op
     };
     let mut at = record.data + before;
     for _ in 0..names {
-        at = name_end(message, at, pointers)?;
+        at = name_end(message, at)?;
     }
     (at + after == record.end).then_some(())
 }
