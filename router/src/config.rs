@@ -11,13 +11,13 @@ use crate::headers::Action;
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-pub use annotations::{Notice, annotation};
+pub use annotations::{Notice, RouteFacts, annotation};
 pub use environment::SettingsFault;
 pub use limits::{Limit, Limiter, Limits, Permit};
 pub use rewrite::Rewrite;
 pub use settings::{
-    Capture, CaptureCookie, Ciphers, ClientAuth, CookieMatch, HeaderCase, IpMode, MutualTls, Selector, Settings,
-    TlsVersion,
+    Capture, CaptureCookie, Ciphers, ClientAuth, CookieMatch, Credentials, HeaderCase, IpMode, MutualTls, Selector,
+    Settings, TlsVersion,
 };
 
 /// What a route's annotations say, with the router's settings where they say nothing.

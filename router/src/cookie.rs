@@ -20,6 +20,11 @@ pub fn value(pod: Option<&str>, service: &str, port: &str, address: SocketAddr) 
     })
 }
 
+/// Whether a cookie may be called so.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
 /// The value of the cookie `name` in a Cookie field; of several the first.
 pub fn find<'a>(field: &'a str, name: &str) -> Option<&'a str> {
     pairs(field).find_map(|pair| value_of(pair, name))

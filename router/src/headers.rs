@@ -43,12 +43,17 @@ impl Action {
 
 /// Why a field of this name cannot be set or deleted by an action; `None`: it can.
 pub fn refusal(name: &str) -> Option<&'static str> {
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_token) {
+    if !is_name(name) {
         return Some("is not the name of a field: 1 to 255 letters, digits and !#$%&'*+-.^_`|~");
     }
     let is_reserved = RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
     is_reserved
         .then_some("may not be changed: Strict-Transport-Security, Proxy, Cookie and Set-Cookie are not for actions")
+}
+
+/// Whether a field may be called so.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(is_token)
 }
 
 /// A character of a token (RFC 9110 section 5.6.2).

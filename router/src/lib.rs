@@ -29,11 +29,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod balance;
 pub mod config;
 pub mod cookie;
 pub mod headers;
 pub mod http1;
+pub mod status;
 pub mod table;
 pub mod proxy_protocol;
 pub mod sni;

@@ -2,7 +2,9 @@
 //! shares with the last one all that did not change.
 
 mod backend;
+mod builder;
 mod certificate;
+mod endpoints;
 mod paths;
 mod state;
 
@@ -14,6 +16,8 @@ use std::sync::Arc;
 pub use backend::{
     AppProtocol, Backend, ClientAuthority, DestinationTrust, Endpoint, Insecure, Name, RouteId, Source, Termination,
 };
+pub use builder::TableBuilder;
+pub(crate) use certificate::read_authorities;
 pub use certificate::{Certificate, CertificateFault};
 pub use state::{Active, BackendState, EndpointState};
 

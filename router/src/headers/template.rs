@@ -2,6 +2,7 @@
 //! `%[req.hdr(Name)]`, `%[res.hdr(Name)]` and `%[ssl_c_der]`, each with `,lower` and `,base64` after it and flags like
 //! `%{+Q}` before; `%%` is a percent sign.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// A value, read once.
@@ -129,7 +130,7 @@ impl Converter {
     fn apply(self, sample: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
         match self {
             Self::Lower => sample.to_ascii_lowercase().into(),
-            Self::Base64 => base64(&sample).into(),
+            Self::Base64 => BASE64_STANDARD.encode(&sample).into_bytes().into(),
         }
     }
 }
@@ -149,21 +150,6 @@ impl Flags {
             value.push(b'"');
         }
     }
-}
-
-/// RFC 4648 section 4, with padding.
-fn base64(bytes: &[u8]) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { digit } else { b'=' });
-        }
-    }
-    text
 }
 
 struct Parser<'a> {

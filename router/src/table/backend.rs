@@ -13,8 +13,10 @@ pub struct Backend {
     pub id: RouteId,
     /// The host, lower-case; `*.` and the domain for a wildcard.
     pub host: Arc<str>,
-    /// spec.path; empty for the root.
+    /// spec.path, as it was written; empty for the root.
     pub path: Arc<str>,
+    /// Only this path is meant, not what is below (an Ingress's pathType Exact).
+    pub is_exact: bool,
     /// Where TLS ends.
     pub termination: Termination,
     /// What becomes of requests without TLS, for routes that have TLS.

@@ -29,6 +29,8 @@ struct Node {
     own: Option<Arc<Backend>>,
     /// The route whose path ends in a slash here.
     below: Option<Arc<Backend>>,
+    /// The route that is for exactly the path that ends here.
+    exact: Option<Arc<Backend>>,
     children: imbl::HashMap<Arc<str>, Arc<Node>>,
 }
 
@@ -43,30 +45,23 @@ impl Paths {
         let Some(rest) = path.strip_prefix('/') else { return hits };
         for segment in rest.split('/') {
             hits.take(node.below.as_ref());
-            if node.children.is_empty() {
-                return hits;
-            }
             let Some(child) = node.children.get(segment) else { return hits };
             node = child;
             hits.take(node.own.as_ref());
         }
+        hits.take(node.exact.as_ref());
         hits
     }
 
     /// Puts `backend` at its path, in place of what was there.
     pub fn insert(&mut self, backend: Arc<Backend>) {
-        let path = backend.path.clone();
-        self.set(&path, Some(backend));
+        let place = Place::of(&backend);
+        set(Arc::make_mut(&mut self.root), place, Some(backend.clone()));
     }
 
-    /// Takes away what is at exactly `path`.
-    pub fn remove(&mut self, path: &str) {
-        self.set(path, None);
-    }
-
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.root.is_empty()
+    /// Takes away what is at the path of `backend`.
+    pub fn remove(&mut self, backend: &Backend) {
+        set(Arc::make_mut(&mut self.root), Place::of(backend), None);
     }
 
     /// Every backend.
@@ -75,24 +70,34 @@ impl Paths {
         std::iter::from_fn(move || {
             let node = waiting.pop()?;
             waiting.extend(node.children.values());
-            Some([&node.own, &node.below])
+            Some([&node.own, &node.below, &node.exact])
         })
         .flat_map(|places| places.into_iter().flatten())
     }
+}
 
-    fn set(&mut self, path: &str, backend: Option<Arc<Backend>>) {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        set(Arc::make_mut(&mut self.root), (!path.is_empty()).then_some(path), backend);
+/// Where a path leads to in the trie: the segments to go, and which place of the last node.
+struct Place<'a> {
+    /// What follows the first slash; `None`: the root.
+    rest: Option<&'a str>,
+    is_exact: bool,
+}
+
+impl<'a> Place<'a> {
+    fn of(backend: &'a Backend) -> Self {
+        let (path, is_exact) = (&*backend.path, backend.is_exact);
+        let rest = path.strip_prefix('/').filter(|rest| is_exact || !rest.is_empty());
+        Self { rest, is_exact }
     }
 }
 
-/// `rest` is what follows the slash after the node; `None`: the path ends at the node.
-fn set(node: &mut Node, rest: Option<&str>, backend: Option<Arc<Backend>>) {
+fn set(node: &mut Node, place: Place<'_>, backend: Option<Arc<Backend>>) {
+    let Place { rest, is_exact } = place;
     let Some(rest) = rest else {
-        node.own = backend;
+        *(if is_exact { &mut node.exact } else { &mut node.own }) = backend;
         return;
     };
-    if rest.is_empty() {
+    if rest.is_empty() && !is_exact {
         node.below = backend;
         return;
     }
@@ -101,7 +106,7 @@ fn set(node: &mut Node, rest: Option<&str>, backend: Option<Arc<Backend>>) {
         None => (rest, None),
     };
     let mut child = node.children.get(segment).cloned().unwrap_or_default();
-    set(Arc::make_mut(&mut child), rest, backend);
+    set(Arc::make_mut(&mut child), Place { rest, is_exact }, backend);
     if child.is_empty() {
         node.children.remove(segment);
     } else {
@@ -129,6 +134,6 @@ impl<'a> Hits<'a> {
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.own.is_none() && self.below.is_none() && self.children.is_empty()
+        self.own.is_none() && self.below.is_none() && self.exact.is_none() && self.children.is_empty()
     }
 }
