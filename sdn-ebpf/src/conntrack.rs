@@ -4,12 +4,13 @@
 //! needs no other look-up for its remote end; when it has moved, both ends are looked up once more.
 
 use aya_ebpf::helpers::bpf_jiffies64;
-use sdn_common::{Flow, FlowKey, Identity, Node, Reason, Side, Way};
+use sdn_common::{Endpoint, Flow, FlowKey, Identity, Node, Reason, Side, Way};
 
 use crate::{
-    family::{Family, protocol},
+    family::{Family, IpHeader, protocol},
     hook, origin,
     packet::{Packet, tcp},
+    policy,
     verdict::{End, Stage},
 };
 
@@ -44,25 +45,39 @@ pub fn look_up<F: Family>(packet: &Packet<F>, way: Way) -> Lookup {
 }
 
 /// What a hook says of a flow that is new to it, or whose ends were looked up again: may it be, and by which port of the node
-/// is it known outside? Reads [`Packet::from`] and [`Packet::to`], sets [`Packet::masquerade_port`].
+/// is it known outside? Reads [`Packet::from`] and [`Packet::to`], sets [`Packet::masquerade_port`]. Policies were asked before.
 pub trait Admit<F: Family> {
-    /// Whether a flow that has ended, or of which an end is somebody else by now, may begin again as another one.
-    const RENEWS: bool = true;
+    /// What comes by this hook only answers: a flow that is not known was opened by the other end, and one that has ended, or of
+    /// which an end is somebody else by now, does not begin again.
+    const ANSWERS: bool = false;
 
     fn admit(packet: &mut Packet<F>) -> Stage<()>;
 }
 
-/// Takes the packet from [`Packet::from`] into its flow, opening one where there is none, and sets [`Packet::to`].
+/// Takes the packet from [`Packet::from`], which is `sender` where it is a pod of this node, into its flow, opening one where
+/// there is none, and sets [`Packet::to`]. Answers with that end where it is a pod of this node.
 #[inline(always)]
-pub fn track<F: Family, H: Admit<F>>(packet: &mut Packet<F>, found: &Lookup) -> Stage<()> {
+pub fn track<F: Family, H: Admit<F>>(
+    packet: &mut Packet<F>,
+    found: &Lookup,
+    sender: Option<&'static Endpoint>,
+) -> Stage<Option<&'static Endpoint>> {
     let Some(flow) = found.flow else {
-        return open::<F, H>(packet, found.way);
+        open::<F, H>(packet, found.way)?;
+        return Ok(receiver(packet, &packet.to));
     };
     // SAFETY: the entry is valid while the program runs. Another CPU may change it as well; what can be lost by that is a bit
     // of state, which costs a longer timeout.
     let flow = unsafe { &mut *flow };
-    if reopens(packet, flow) || flow.epoch != hook::state()?.epoch || !same(&sent_by(flow, found.way), &packet.from) {
+    let mut receiver_now = receiver(packet, &sent_by(flow, found.way.reverse()));
+    let [egress, ingress] = match found.way == flow.opened() {
+        true => policy::sets(sender, receiver_now),
+        false => policy::sets(receiver_now, sender),
+    };
+    let judged = flow.sets[0] == egress && flow.sets[1] == ingress && flow.epoch == hook::state()?.epoch;
+    if !judged || reopens(packet, flow) || !same(&sent_by(flow, found.way), &packet.from) {
         review::<F, H>(packet, found.way, flow)?;
+        receiver_now = receiver(packet, &packet.to);
     }
     advance(packet, found, flow);
     packet.to = sent_by(flow, found.way.reverse());
@@ -70,7 +85,19 @@ pub fn track<F: Family, H: Admit<F>>(packet: &mut Packet<F>, found: &Lookup) -> 
     if found.unanswered && flow.state & Flow::REPLIED != 0 {
         promote(packet, flow);
     }
-    Ok(())
+    Ok(receiver_now)
+}
+
+/// The pod of this node that the packet is for, if it is for one.
+#[inline(always)]
+pub fn receiver<F: Family>(packet: &Packet<F>, to: &Side) -> Option<&'static Endpoint> {
+    pod::<F>(to, packet.head.ip.destination())
+}
+
+/// An end of a flow as a pod of this node, if it is one.
+#[inline(always)]
+pub fn pod<F: Family>(side: &Side, address: &F::Address) -> Option<&'static Endpoint> {
+    if side.node == Node::SELF && side.incarnation != 0 { origin::endpoint::<F>(address) } else { None }
 }
 
 /// The end that sends when a packet goes this way. Spelled out: an index would be a computed stack or map offset.
@@ -101,7 +128,14 @@ fn open<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way) -> Stage<()> {
     if packet.is_echo_reply() {
         return Err(End::drop(Reason::NoFlow));
     }
-    packet.to = origin::locate::<F>(packet.destination())?;
+    packet.to = origin::locate::<F>(packet.head.ip.destination())?;
+    if H::ANSWERS {
+        packet.from = origin::outside::<F>(packet.source());
+    }
+    packet.backwards = H::ANSWERS;
+    packet.midstream = !H::ANSWERS && policy::midstream(packet);
+    packet.relayed = packet.forwarded;
+    policy::judge(packet)?;
     H::admit(packet)?;
     let flow = fresh(packet, way)?;
     F::new_flows().insert(&packet.key, flow, 0).map_err(|_| End::drop(Reason::FlowsFull))
@@ -111,15 +145,22 @@ fn open<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way) -> Stage<()> {
 #[inline(never)]
 fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut Flow) -> Stage<()> {
     let (old_from, old_to) = (sent_by(flow, way), sent_by(flow, way.reverse()));
-    packet.to = origin::locate::<F>(packet.destination())?;
+    packet.to = origin::locate::<F>(packet.head.ip.destination())?;
     // What came by the node's stack goes back by it: `host_out` says so of sources that the cluster does not know.
     if packet.to.node == Node::OUTSIDE && old_to.node == Node::SELF && old_to.incarnation == 0 {
         packet.to = old_to;
     }
     let other = reopens(packet, flow) || replaced(&old_from, &packet.from) || replaced(&old_to, &packet.to);
-    if other && !H::RENEWS {
+    if other && H::ANSWERS {
         return Err(End::drop(Reason::NoFlow));
     }
+    if H::ANSWERS {
+        packet.from = origin::outside::<F>(packet.source());
+    }
+    packet.backwards = !other && flow.opened() != way;
+    packet.midstream = other && policy::midstream(packet);
+    packet.relayed = if other { packet.forwarded } else { flow.state & Flow::RELAYED != 0 };
+    policy::judge(packet)?;
     packet.masquerade_port = flow.masquerade_port;
     H::admit(packet)?;
     let renewed = fresh(packet, way)?;
@@ -130,6 +171,8 @@ fn review<F: Family, H: Admit<F>>(packet: &mut Packet<F>, way: Way, flow: &mut F
     flow.sides = renewed.sides;
     flow.epoch = renewed.epoch;
     flow.masquerade_port = renewed.masquerade_port;
+    flow.sets = renewed.sets;
+    flow.authors = renewed.authors;
     Ok(())
 }
 
@@ -149,11 +192,22 @@ fn fresh<F: Family>(packet: &Packet<F>, way: Way) -> Stage<Flow> {
         epoch: hook::state()?.epoch,
         sides: [packet.from, packet.to],
         masquerade_port: packet.masquerade_port,
+        sets: packet.sets,
+        authors: packet.authors,
         ..Flow::default()
     };
     if matches!(way, Way::FromHigh) {
-        flow.state |= Flow::OPENED_FROM_HIGH;
         flow.sides = [packet.to, packet.from];
+    }
+    // The one that answers is at hand.
+    if packet.backwards {
+        flow.state |= Flow::REPLIED;
+    }
+    if matches!(way, Way::FromHigh) != packet.backwards {
+        flow.state |= Flow::OPENED_FROM_HIGH;
+    }
+    if packet.relayed {
+        flow.state |= Flow::RELAYED;
     }
     Ok(flow)
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::maps::{HashMap, LruHashMap, lpm_trie::Key};
 use sdn_common::{
-    Addr4, Addr6, Address, Be16, Endpoint, FamilyState, Flow, FlowKey, Fragment, FragmentKey, Masquerade,
+    Addr4, Addr6, Address, Be16, Endpoint, FamilyState, Flow, FlowKey, Fragment, FragmentKey, Identity, Masquerade,
     MasqueradeKey, NodeState, Peer,
 };
 
@@ -38,6 +38,8 @@ pub trait Family: Sized + 'static {
     fn parse<F: Frame>(frame: &F, packet: &mut Packet<Self>) -> Stage<()>;
     /// Host subnet look-up, longest prefix first.
     fn subnet(address: Self::Address) -> Option<u32>;
+    /// What policies know an address outside the cluster by, if any speaks of it.
+    fn cidr(address: Self::Address) -> Option<Identity>;
 
     fn state(state: &NodeState) -> &FamilyState<Self::Address>;
     fn endpoints() -> &'static HashMap<Self::Address, Endpoint>;
@@ -53,8 +55,8 @@ pub trait IpHeader<A>: Plain + Default {
     /// Bytes from the start of the header through the last one that [`IpHeader::set_ttl`] changes.
     const THROUGH_TTL: u32;
 
-    fn source(&self) -> A;
-    fn destination(&self) -> A;
+    fn source(&self) -> &A;
+    fn destination(&self) -> &A;
     fn set_source(&mut self, address: A);
     fn set_destination(&mut self, address: A);
     fn ttl(&self) -> u8;
@@ -62,6 +64,8 @@ pub trait IpHeader<A>: Plain + Default {
     /// Transport protocol and length of the header, where it stands quoted in an ICMP error. Extension headers are not walked:
     /// a quote behind them is related to no flow.
     fn quoted(&self) -> (u8, u32);
+    /// The transport protocol of a packet whose transport header follows at once: no options, no extension headers, no fragment.
+    fn plain(&self) -> Option<u8>;
 }
 
 /// RFC 791 §3.1, without options.
@@ -125,6 +129,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn cidr(address: Addr4) -> Option<Identity> {
+        maps::CIDRS_V4.get(Key::new(32, address)).copied()
+    }
+
+    #[inline(always)]
     fn state(state: &NodeState) -> &FamilyState<Addr4> {
         &state.v4
     }
@@ -181,6 +190,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn cidr(address: Addr6) -> Option<Identity> {
+        maps::CIDRS_V6.get(Key::new(128, address)).copied()
+    }
+
+    #[inline(always)]
     fn state(state: &NodeState) -> &FamilyState<Addr6> {
         &state.v6
     }
@@ -222,13 +236,13 @@ impl IpHeader<Addr4> for Ipv4Header {
     const THROUGH_TTL: u32 = 12;
 
     #[inline(always)]
-    fn source(&self) -> Addr4 {
-        self.source
+    fn source(&self) -> &Addr4 {
+        &self.source
     }
 
     #[inline(always)]
-    fn destination(&self) -> Addr4 {
-        self.destination
+    fn destination(&self) -> &Addr4 {
+        &self.destination
     }
 
     #[inline(always)]
@@ -260,6 +274,13 @@ impl IpHeader<Addr4> for Ipv4Header {
     fn quoted(&self) -> (u8, u32) {
         (self.ttl_protocol[1], u32::from(self.version_ihl & 0x0f) * 4)
     }
+
+    #[inline(always)]
+    fn plain(&self) -> Option<u8> {
+        // "More fragments" and the offset; "don't fragment" may be set.
+        let fragment = self.fragment.native() & 0x3fff;
+        if self.version_ihl == 0x45 && fragment == 0 { Some(self.ttl_protocol[1]) } else { None }
+    }
 }
 
 // === impl Ipv6Header ===
@@ -268,13 +289,13 @@ impl IpHeader<Addr6> for Ipv6Header {
     const THROUGH_TTL: u32 = 8;
 
     #[inline(always)]
-    fn source(&self) -> Addr6 {
-        self.source
+    fn source(&self) -> &Addr6 {
+        &self.source
     }
 
     #[inline(always)]
-    fn destination(&self) -> Addr6 {
-        self.destination
+    fn destination(&self) -> &Addr6 {
+        &self.destination
     }
 
     #[inline(always)]
@@ -300,5 +321,10 @@ impl IpHeader<Addr6> for Ipv6Header {
     #[inline(always)]
     fn quoted(&self) -> (u8, u32) {
         (self.next_header, 40)
+    }
+
+    #[inline(always)]
+    fn plain(&self) -> Option<u8> {
+        if self.version_class_flow[0] >> 4 == 6 { Some(self.next_header) } else { None }
     }
 }

@@ -1,5 +1,7 @@
 //! A packet as the kernel hands it over. Stages that only read know [`Frame`]; those that change or send it know [`Skb`].
 
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
 use core::mem::size_of;
 
 use aya_ebpf::{
@@ -24,6 +26,15 @@ pub trait Frame {
     /// # Safety
     /// `into` is valid for writes of `len` bytes, and any bytes are a valid value of what is there.
     unsafe fn load_bytes(&self, offset: u32, into: *mut u8, len: u32) -> Stage<()>;
+
+    /// Copies the packet's first `len` bytes: a half word, then words.
+    ///
+    /// # Safety
+    /// `into` is valid for writes of `len` bytes, and two bytes on it is aligned to four; any bytes are a valid value there.
+    unsafe fn read_head(&self, into: *mut u8, len: u32) -> Stage<()>;
+
+    /// Reads words of the packet, in its order.
+    fn words<const N: usize>(&self, offset: u32) -> Stage<[u32; N]>;
 
     /// Fills `into` from the packet. `T` is a header: plain bytes, any of which are valid.
     #[inline(always)]
@@ -53,6 +64,9 @@ pub struct Skb(*mut __sk_buff);
 
 /// EtherType of a VLAN tag (IEEE 802.1Q).
 const VLAN: Be16 = Be16::new(0x8100);
+
+/// Beyond it no header is looked for in place.
+const NEAR: u32 = 512;
 
 /// `PACKET_HOST` (include/uapi/linux/if_packet.h): for this machine.
 const PACKET_HOST: u32 = 0;
@@ -119,6 +133,40 @@ impl Skb {
         helper(unsafe { bpf_skb_store_bytes(self.0, offset, from.cast(), len, 0) })
     }
 
+    /// Overwrites the packet's first `len` bytes, checksums untouched: a half word, then words.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `len` bytes, and two bytes on it is aligned to four.
+    #[inline(always)]
+    pub unsafe fn write_head(self, from: *const u8, len: u32) -> Stage<()> {
+        let Some(direct) = self.direct(0, len) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.store_bytes(0, from, len) };
+        };
+        // SAFETY: within `len` on both sides; alignment is the caller's promise.
+        unsafe {
+            direct.set_half(0, from.cast::<u16>().read());
+            for offset in (2..len as usize).step_by(4) {
+                direct.set_word(offset, from.add(offset).cast::<u32>().read());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `len` bytes at `offset` stand, if they do so in one piece: headers nearly always do. Spares the helper, whose own
+    /// code is as far from the processor's caches as the rest of the kernel.
+    #[inline(always)]
+    pub fn direct(self, offset: u32, len: u32) -> Option<Direct> {
+        // The verifier wants a bound before it adds (its MAX_PACKET_OFF).
+        if offset > NEAR {
+            return None;
+        }
+        // SAFETY: see `ethertype`.
+        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let at = start + offset as usize;
+        (at + len as usize <= end).then_some(Direct(at))
+    }
+
     /// Cuts or lengthens the packet to `len` bytes.
     #[inline(always)]
     pub fn resize(self, len: u32) -> Stage<()> {
@@ -160,6 +208,95 @@ impl Frame for Skb {
             _ => Err(End::drop(Reason::Malformed)),
         }
     }
+
+    #[inline(always)]
+    unsafe fn read_head(&self, into: *mut u8, len: u32) -> Stage<()> {
+        let Some(direct) = self.direct(0, len) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.load_bytes(0, into, len) };
+        };
+        // SAFETY: within `len` on both sides; alignment is the caller's promise.
+        unsafe {
+            into.cast::<u16>().write(direct.half(0));
+            for offset in (2..len as usize).step_by(4) {
+                into.add(offset).cast::<u32>().write(direct.word(offset));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Stage<[u32; N]> {
+        let mut words = [0; N];
+        if let Some(direct) = self.direct(offset, 4 * N as u32) {
+            for (index, word) in words.iter_mut().enumerate() {
+                // SAFETY: within the bytes asked for.
+                *word = unsafe { direct.word(4 * index) };
+            }
+            return Ok(words);
+        }
+        // SAFETY: words, and as many bytes as they have.
+        unsafe { self.load_bytes(offset, words.as_mut_ptr().cast(), 4 * N as u32)? };
+        Ok(words)
+    }
+}
+
+/// Bytes of the packet in place, at whatever alignment. Rust's own loads of such are byte by byte on this target: stack slots
+/// have to be aligned for the verifier, so the compiler may not believe otherwise of anything. Packet bytes need not be.
+#[derive(Clone, Copy)]
+pub struct Direct(usize);
+
+/// Writes an access to the packet: as the one instruction it is, or for hosts, where the crate is only checked, in Rust.
+macro_rules! access {
+    ($load:ident, $store:ident, $t:ty, $width:literal) => {
+        /// Reads a value at an offset.
+        ///
+        /// # Safety
+        /// Within the bytes that were asked for.
+        #[inline(always)]
+        pub unsafe fn $load(self, offset: usize) -> $t {
+            #[cfg(target_arch = "bpf")]
+            {
+                let value: u64;
+                // SAFETY: reads the packet only, where the caller says.
+                unsafe {
+                    asm!(concat!("{0} = *(", $width, " *)({1} + 0)"), out(reg) value, in(reg) self.0 + offset,
+                        options(pure, readonly, nostack));
+                }
+                value as $t
+            }
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: the caller's promise.
+            unsafe {
+                core::ptr::with_exposed_provenance::<$t>(self.0 + offset).read_unaligned()
+            }
+        }
+
+        /// Writes a value at an offset. The packet is this program's to write: the verifier has it made so first
+        /// (`bpf_unclone_prologue`, net/core/filter.c).
+        ///
+        /// # Safety
+        /// Within the bytes that were asked for.
+        #[inline(always)]
+        pub unsafe fn $store(self, offset: usize, value: $t) {
+            #[cfg(target_arch = "bpf")]
+            // SAFETY: writes the packet only, where the caller says.
+            unsafe {
+                asm!(concat!("*(", $width, " *)({0} + 0) = {1}"), in(reg) self.0 + offset, in(reg) u64::from(value),
+                    options(nostack));
+            }
+            #[cfg(not(target_arch = "bpf"))]
+            // SAFETY: the caller's promise.
+            unsafe {
+                core::ptr::with_exposed_provenance_mut::<$t>(self.0 + offset).write_unaligned(value)
+            };
+        }
+    };
+}
+
+impl Direct {
+    access!(word, set_word, u32, "u32");
+    access!(half, set_half, u16, "u16");
 }
 
 /// A helper's answer as a stage's.

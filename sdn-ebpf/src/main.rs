@@ -1,6 +1,7 @@
 //! The kernel side of Culvert: entry points of the programs, a few lines each. See [`hook`] for what they do.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(missing_docs, reason = "nothing here is called from outside; the modules say what is in them")
@@ -25,7 +26,9 @@ mod neighbour;
 mod origin;
 mod packet;
 mod parse;
+mod policy;
 mod related;
+mod resolver;
 mod route;
 mod trust;
 mod verdict;

@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use sdn_common::{
-    Addr4, Addr6, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, Node,
-    NodeState, Peer,
+    Addr4, Addr6, Author, AuthorName, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Identity,
+    Masquerade, MasqueradeKey, Node, NodeState, Peer, Rule, RuleKey,
     event::{Clock, EventBudget, FORWARDS_LEN, SCRATCH_LEN, Scratch, Verdict},
     maps,
     reason::DROP_TOTALS_LEN,
@@ -14,6 +14,8 @@ use sdn_common::{
 
 #[map]
 pub static NODE_STATE: Array<NodeState> = Array::with_max_entries(1, 0);
+#[map]
+pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static NODES: Array<Node> = Array::with_max_entries(maps::NODES, 0);
 #[map]
@@ -54,6 +56,16 @@ pub static MASQUERADE_V4: HashMap<MasqueradeKey<Addr4>, Masquerade<Addr4>> =
 #[map]
 pub static MASQUERADE_V6: HashMap<MasqueradeKey<Addr6>, Masquerade<Addr6>> =
     HashMap::with_max_entries(maps::MASQUERADES, maps::NO_PREALLOC);
+
+#[map]
+pub static POLICY_RULES: HashMap<RuleKey, Rule> = HashMap::with_max_entries(maps::POLICY_RULES, maps::NO_PREALLOC);
+#[map]
+pub static CIDRS_V4: LpmTrie<Addr4, Identity> = LpmTrie::with_max_entries(maps::CIDRS, maps::NO_PREALLOC);
+#[map]
+pub static CIDRS_V6: LpmTrie<Addr6, Identity> = LpmTrie::with_max_entries(maps::CIDRS, maps::NO_PREALLOC);
+/// No program asks for it: it is loaded, pinned and compared with the others.
+#[map]
+pub static AUTHORS: HashMap<Author, AuthorName> = HashMap::with_max_entries(maps::AUTHORS, maps::NO_PREALLOC);
 
 #[map]
 pub static DROPS: PerCpuHashMap<DropKey, Counter> = PerCpuHashMap::with_max_entries(maps::DROPS, maps::NO_PREALLOC);

@@ -136,8 +136,8 @@ pub fn rewrite_quote<F: Family>(skb: Skb, packet: &mut Packet<F>, to: &Translati
     let quote = &mut packet.quote;
     let ip = &mut quote.ip;
     let (old, old_port) = match end {
-        End::Source => (ip.source(), quote.source_port),
-        End::Destination => (ip.destination(), quote.destination_port),
+        End::Source => (*ip.source(), quote.source_port),
+        End::Destination => (*ip.destination(), quote.destination_port),
     };
     match end {
         End::Source => ip.set_source(address),

@@ -79,7 +79,7 @@ pub fn arp(skb: Skb) -> Stage<()> {
     }
     // A probe for duplicates has no sender (RFC 5227): nobody else can have the address, so nobody answers.
     if arp.sender != [0; 4] {
-        let known = origin::endpoint::<V4>(Addr4::new(arp.sender));
+        let known = origin::endpoint::<V4>(&Addr4::new(arp.sender));
         if !known.is_some_and(|e| e.ifindex == skb.ifindex() && e.mac == arp.sender_mac && e.mac == arp.from) {
             return Err(End::drop(Reason::SpoofedNeighbour));
         }
@@ -132,7 +132,7 @@ fn own_source<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<()> {
     if source.is_zero() || source.is_link_local() {
         return Ok(());
     }
-    let known = origin::endpoint::<F>(source);
+    let known = origin::endpoint::<F>(&source);
     if known.is_some_and(|e| e.ifindex == skb.ifindex() && e.mac == packet.head.from) {
         Ok(())
     } else {

@@ -3,17 +3,17 @@
 use sdn_common::{Address, Be16, Endpoint, Identity, Node, NodeState, Reason, Side};
 
 use crate::{
-    family::{Family, protocol},
+    family::{Family, IpHeader, protocol},
     frame::Skb,
     hook, icmp,
     packet::Packet,
     verdict::{End, Stage},
 };
 
-/// A pod sends from its own address and from its own MAC, through its own veth.
+/// A pod sends from its own address and from its own MAC, through its own veth. Sets [`Packet::from`].
 #[inline(always)]
-pub fn pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Side> {
-    let Some(endpoint) = endpoint::<F>(packet.source()) else {
+pub fn pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<&'static Endpoint> {
+    let Some(endpoint) = endpoint::<F>(packet.head.ip.source()) else {
         return Err(End::drop(Reason::SpoofedAddress));
     };
     if endpoint.ifindex != skb.ifindex() {
@@ -22,7 +22,8 @@ pub fn pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Side> {
     if endpoint.mac != packet.head.from {
         return Err(End::drop(Reason::SpoofedMac));
     }
-    Ok(side_of(endpoint))
+    packet.from = side_of(endpoint);
+    Ok(endpoint)
 }
 
 /// Where no pod's packet may go, whoever is there: multicast, link-local, and without being asked for the cloud's metadata.
@@ -46,7 +47,7 @@ pub fn reach<F: Family>(packet: &Packet<F>) -> Stage<()> {
         return Ok(());
     }
     // Whether the source is really that pod is asked next.
-    match endpoint::<F>(packet.source()) {
+    match endpoint::<F>(packet.head.ip.source()) {
         Some(pod) if pod.flags & Endpoint::METADATA != 0 => Ok(()),
         _ => Err(End::drop(Reason::Metadata)),
     }
@@ -75,7 +76,7 @@ pub fn tunnel_port<F: Family>(packet: &Packet<F>) -> Stage<()> {
 
 /// Who is behind an address. An address of the cluster network that nobody has is refused.
 #[inline(always)]
-pub fn locate<F: Family>(address: F::Address) -> Stage<Side> {
+pub fn locate<F: Family>(address: &F::Address) -> Stage<Side> {
     if let Some(endpoint) = endpoint::<F>(address) {
         return Ok(side_of(endpoint));
     }
@@ -83,19 +84,26 @@ pub fn locate<F: Family>(address: F::Address) -> Stage<Side> {
 }
 
 #[inline(always)]
-fn locate_elsewhere<F: Family>(address: F::Address) -> Stage<Side> {
+fn locate_elsewhere<F: Family>(address: &F::Address) -> Stage<Side> {
     // SAFETY: the entry is valid while the program runs, and replaced whole by the agent (no-prealloc hash).
     if let Some(peer) = unsafe { F::peers().get(address) } {
         return Ok(Side { node: peer.node, incarnation: peer.incarnation, identity: peer.identity });
     }
-    if !in_cluster::<F>(address)? {
-        return Ok(Side { node: Node::OUTSIDE, incarnation: 0, identity: Identity::OUTSIDE });
+    if !in_cluster::<F>(*address)? {
+        return Ok(outside::<F>(*address));
     }
-    match F::subnet(address) {
+    match F::subnet(*address) {
         // A pod that this node has not heard of yet. Its node has.
         Some(node) if node != Node::SELF => Ok(Side { node, incarnation: 0, identity: Identity::UNKNOWN }),
         _ => Err(End::reject(Reason::UnknownDestination, icmp::Error::HostUnreachable)),
     }
+}
+
+/// Somebody outside the cluster, whom policies know by the blocks of addresses that they speak of.
+#[inline(always)]
+pub fn outside<F: Family>(address: F::Address) -> Side {
+    let identity = F::cidr(address).unwrap_or(Identity::OUTSIDE);
+    Side { node: Node::OUTSIDE, incarnation: 0, identity }
 }
 
 /// Whether an address belongs to the cluster network.
@@ -107,7 +115,7 @@ pub fn in_cluster<F: Family>(address: F::Address) -> Stage<bool> {
 
 /// The pod of this node that has the address.
 #[inline(always)]
-pub fn endpoint<F: Family>(address: F::Address) -> Option<&'static Endpoint> {
+pub fn endpoint<F: Family>(address: &F::Address) -> Option<&'static Endpoint> {
     // SAFETY: the entry is valid while the program runs. The agent replaces entries, so a reader may see one of two states.
     unsafe { F::endpoints().get(address) }
 }

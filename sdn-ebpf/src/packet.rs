@@ -1,11 +1,11 @@
 //! What the stages know of the packet at hand. Filled by parsing, read by all, reported by the verdict.
 
-use sdn_common::{Be16, FlowKey, Hook, Identity, Mac, Masquerade, MasqueradeKey, Side, event::Scratch};
+use sdn_common::{Author, Be16, FlowKey, Hook, Identity, Mac, Masquerade, MasqueradeKey, SetId, Side, event::Scratch};
 
 use crate::{
     encap::Tunnel,
     family::{Family, IpHeader},
-    frame::{ETHERNET, Frame, Skb},
+    frame::{ETHERNET, Frame, Plain, Skb},
     maps,
     nat::Quote,
     verdict::Stage,
@@ -20,6 +20,18 @@ pub struct Head<H> {
     pub from: Mac,
     pub ethertype: Be16,
     pub ip: H,
+}
+
+impl<H: Plain> Head<H> {
+    /// Bytes of it in the packet.
+    pub const LEN: u32 = ETHERNET + size_of::<H>() as u32;
+
+    /// Reads it from the packet.
+    #[inline(always)]
+    pub fn read<T: Frame>(&mut self, frame: &T) -> Stage<()> {
+        // SAFETY: from `to` on, the head is plain bytes in the packet's order, aligned to words but for the first two bytes.
+        unsafe { frame.read_head((&raw mut self.to).cast(), Self::LEN) }
+    }
 }
 
 /// Where a fragment stands in its datagram.
@@ -47,6 +59,12 @@ pub struct Packet<F: Family> {
     pub more: bool,
     /// The node forwards it for somebody else: it comes from no local socket.
     pub forwarded: bool,
+    /// The flow was opened by what the node forwards for somebody else. Set by `conntrack`.
+    pub relayed: bool,
+    /// The packet goes against the direction that its flow was opened in. Set by `conntrack`.
+    pub backwards: bool,
+    /// TCP in the middle of a flow that is not known. Set by `conntrack`.
+    pub midstream: bool,
     /// The port of the node that stands for the pod outside; 0 where the flow is not masqueraded.
     pub masquerade_port: Be16,
     /// For ICMP echo both ports are the identifier.
@@ -66,6 +84,11 @@ pub struct Packet<F: Family> {
     pub endpoint: u32,
     /// Identity of the other end.
     pub peer: Identity,
+    /// Which rule of a policy refused it. Set by `policy`.
+    pub author: Author,
+    /// The sets that its flow was judged by, egress and ingress, and the rules that admitted it. Set by `policy`.
+    pub sets: [SetId; 2],
+    pub authors: [Author; 2],
     /// Who sent it. Set by `origin` or `trust`.
     pub from: Side,
     /// Who it is for. Set by `conntrack` or `related`.
@@ -119,25 +142,24 @@ impl<F: Family> Packet<F> {
         packet.end = 0;
         packet.endpoint = 0;
         packet.peer = Identity::UNKNOWN;
+        packet.author = Author::NONE;
         Some(packet)
     }
 
     #[inline(always)]
     pub fn source(&self) -> F::Address {
-        self.head.ip.source()
+        *self.head.ip.source()
     }
 
     #[inline(always)]
     pub fn destination(&self) -> F::Address {
-        self.head.ip.destination()
+        *self.head.ip.destination()
     }
 
     /// Reads the Ethernet header and the fixed part of the IP header.
     #[inline(always)]
     pub fn read_head<T: Frame>(&mut self, frame: &T) -> Stage<()> {
-        // SAFETY: from `to` on, the head is plain bytes in the packet's order.
-        let read =
-            unsafe { frame.load_bytes(0, (&raw mut self.head.to).cast(), ETHERNET + size_of::<F::Header>() as u32) };
+        let read = self.head.read(frame);
         if read.is_err() {
             // Not the packet before this one: `uplink_in` judges addresses, and a drop reports them.
             self.head = Head::default();
@@ -165,7 +187,8 @@ impl<F: Family> Packet<F> {
 
     #[inline(always)]
     fn store_head(&self, skb: Skb, len: u32) -> Stage<()> {
-        // SAFETY: from `to` on, the head is the packet's first bytes in order, and `len` never goes beyond it.
-        unsafe { skb.store_bytes(0, (&raw const self.head.to).cast(), len) }
+        // SAFETY: from `to` on, the head is the packet's first bytes in order, aligned to words but for the first two bytes;
+        // `len` never goes beyond it.
+        unsafe { skb.write_head((&raw const self.head.to).cast(), len) }
     }
 }

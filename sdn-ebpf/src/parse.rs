@@ -43,9 +43,7 @@ fn transport<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()
 #[inline(always)]
 fn tcp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
     need(packet, 20)?;
-    let mut words = [0u32; 4];
-    // SAFETY: sixteen plain bytes.
-    unsafe { frame.load_bytes(packet.transport, words.as_mut_ptr().cast(), 16)? };
+    let words = frame.words::<4>(packet.transport)?;
     ports(packet, words[0]);
     let [offset, flags, _, _] = words[3].to_ne_bytes();
     packet.tcp_flags = flags;
@@ -62,9 +60,7 @@ fn tcp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
 #[inline(always)]
 fn udp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
     need(packet, 8)?;
-    let mut words = [0u32; 2];
-    // SAFETY: eight plain bytes.
-    unsafe { frame.load_bytes(packet.transport, words.as_mut_ptr().cast(), 8)? };
+    let words = frame.words::<2>(packet.transport)?;
     ports(packet, words[0]);
     let [a, b, _, _] = words[1].to_ne_bytes();
     let len = u32::from(u16::from_be_bytes([a, b]));
@@ -80,10 +76,8 @@ fn udp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
 #[inline(always)]
 fn sctp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
     need(packet, 12)?;
-    let mut word = [0u32; 1];
-    // SAFETY: four plain bytes.
-    unsafe { frame.load_bytes(packet.transport, word.as_mut_ptr().cast(), 4)? };
-    ports(packet, word[0]);
+    let [word] = frame.words(packet.transport)?;
+    ports(packet, word);
     Ok(())
 }
 
@@ -91,9 +85,7 @@ fn sctp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
 #[inline(always)]
 fn icmp<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()> {
     need(packet, 8)?;
-    let mut words = [0u32; 2];
-    // SAFETY: eight plain bytes.
-    unsafe { frame.load_bytes(packet.transport, words.as_mut_ptr().cast(), 8)? };
+    let words = frame.words::<2>(packet.transport)?;
     packet.icmp = words[0].to_ne_bytes()[0];
     if packet.is_echo() || packet.is_echo_reply() {
         let [a, b, _, _] = words[1].to_ne_bytes();

@@ -11,6 +11,7 @@ use crate::{
     origin,
     packet::Packet,
     parse::icmp_type,
+    policy,
     verdict::{End, Stage},
 };
 
@@ -23,8 +24,8 @@ pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     quote(&skb, packet)?;
     let quote = &packet.quote;
     let (key, way) = FlowKey::new(
-        (quote.ip.source(), quote.source_port),
-        (quote.ip.destination(), quote.destination_port),
+        (*quote.ip.source(), quote.source_port),
+        (*quote.ip.destination(), quote.destination_port),
         quote.protocol,
     );
     packet.key = key;
@@ -33,14 +34,24 @@ pub fn track<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     };
     // SAFETY: the entry is valid while the program runs.
     let flow = unsafe { &*flow };
+    // A flow that a policy has cut since is cut for what speaks of it, too. One that is to be judged again is soon judged by its
+    // own packets.
+    let (back, there) = (conntrack::sent_by(flow, way), conntrack::sent_by(flow, way.reverse()));
+    let first = conntrack::pod::<F>(&back, packet.quote.ip.source());
+    let second = conntrack::pod::<F>(&there, packet.quote.ip.destination());
+    let [egress, ingress] =
+        if way == flow.opened() { policy::sets(first, second) } else { policy::sets(second, first) };
+    if flow.sets[0] != egress || flow.sets[1] != ingress {
+        return Err(End::drop(Reason::IcmpUnrelated));
+    }
     // A pod complains about its own traffic only, wherever it is: it is no router.
     let router = packet.from.incarnation == 0;
-    let about_itself = packet.quote.ip.destination() == packet.source();
-    if packet.quote.ip.source() != packet.destination() || !(router || about_itself) {
+    let about_itself = *packet.quote.ip.destination() == packet.source();
+    if *packet.quote.ip.source() != packet.destination() || !(router || about_itself) {
         return Err(End::drop(Reason::IcmpUnrelated));
     }
     let fresh = flow.epoch == hook::state()?.epoch;
-    packet.to = if fresh { conntrack::sent_by(flow, way) } else { origin::locate::<F>(packet.destination())? };
+    packet.to = if fresh { conntrack::sent_by(flow, way) } else { origin::locate::<F>(packet.head.ip.destination())? };
     packet.masquerade_port = flow.masquerade_port;
     if packet.to.node == Node::OUTSIDE && packet.masquerade_port.0 != 0 {
         let address = F::state(hook::state()?).masquerade;
@@ -61,10 +72,7 @@ pub fn quote<F: Family, T: Frame>(frame: &T, packet: &mut Packet<F>) -> Stage<()
     quote.protocol = number;
     quote.transport = quote.at + len;
     (quote.source_port, quote.destination_port) = (Be16(0), Be16(0));
-    let mut words = [0u32; 2];
-    // SAFETY: eight plain bytes.
-    unsafe { frame.load_bytes(quote.transport, words.as_mut_ptr().cast(), 8) }
-        .map_err(|_| End::drop(Reason::IcmpUnrelated))?;
+    let words = frame.words::<2>(quote.transport).map_err(|_| End::drop(Reason::IcmpUnrelated))?;
     let ([a, b, c, d], [e, f, _, _]) = (words[0].to_ne_bytes(), words[1].to_ne_bytes());
     if matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP) {
         quote.source_port = Be16(u16::from_ne_bytes([a, b]));

@@ -47,8 +47,8 @@ pub fn fits<F: Family>(skb: Skb, packet: &Packet<F>) -> Stage<()> {
 
 /// Into a pod of this node.
 #[inline(always)]
-pub fn to_pod<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
-    let Some(endpoint) = origin::endpoint::<F>(packet.destination()) else {
+pub fn to_pod<F: Family>(skb: Skb, packet: &mut Packet<F>, receiver: Option<&Endpoint>) -> Stage<Sent> {
+    let Some(endpoint) = receiver else {
         return Err(End::drop(Reason::UnknownDestination));
     };
     // The flow's other end was another pod: until the epoch moves, nothing reaches the new one by the old flow.

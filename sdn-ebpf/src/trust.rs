@@ -1,6 +1,6 @@
 //! Who sent a tunnelled packet, and may they (decisions 9 and 10 of the design).
 
-use sdn_common::{Address, Identity, Reason, Side, wire};
+use sdn_common::{Address, Identity, Node, Reason, Side, wire};
 
 use crate::{
     conntrack::{self, Lookup},
@@ -8,6 +8,7 @@ use crate::{
     family::Family,
     hook, maps,
     packet::Packet,
+    resolver,
     verdict::{End, Stage},
 };
 
@@ -50,6 +51,13 @@ pub fn sender<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     // SAFETY: as above.
     let peer = unsafe { F::peers().get(source) };
     let (incarnation, identity) = match (peer, sender.kind) {
+        // Another node's resolver stands in for this node's, at the address that both have.
+        (Some(peer), wire::Kind::Node)
+            if peer.node == Node::SELF && resolver::is_resolver::<F>(hook::state()?, source) =>
+        {
+            packet.from = Side { node: Node::SELF, incarnation: 0, identity: peer.identity };
+            return Ok(());
+        }
         (Some(peer), _) if peer.node != node => return Err(End::drop(Reason::TunnelForeignSource)),
         (Some(peer), wire::Kind::Node) if peer.incarnation == 0 => (0, peer.identity),
         (Some(peer), wire::Kind::Pod) if peer.incarnation == sender.value => (sender.value, peer.identity),

@@ -1,6 +1,6 @@
 //! The one way out. A journey ends in a [`Stage`]; here it is counted, reported and becomes the program's action.
 
-use core::num::NonZeroU32;
+use core::{hint::cold_path, num::NonZeroU32};
 
 use aya_ebpf::{
     Global,
@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::bpf_jiffies64,
 };
 use sdn_common::{
-    Address, Counter, Direction, DropKey, Event, Forward, Hook, Identity, Reason,
+    Address, Author, Counter, Direction, DropKey, Event, Forward, Hook, Identity, Reason,
     event::{EventBudget, FORWARD_KINDS, Verdict},
 };
 
@@ -58,6 +58,8 @@ impl End {
     /// Dropped, and the sender is told by ICMP.
     #[inline(always)]
     pub const fn reject(reason: Reason, answer: icmp::Error) -> Self {
+        // Keeps what drops out of the way of what goes through: fewer lines of the instruction cache for every packet.
+        cold_path();
         match NonZeroU32::new(reason as u32 | (answer as u32) << 16) {
             Some(word) => Self(word),
             // No reason is 0.
@@ -116,7 +118,7 @@ pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32
         Ok(sent) => forward(skb, hook, sent),
         Err(end) => {
             let event = Event {
-                key: key(hook, endpoint, Identity::UNKNOWN, end.reason()),
+                key: key(hook, endpoint, end.reason()),
                 len: skb.len(),
                 ethertype: skb.ethertype(),
                 ..Event::default()
@@ -125,6 +127,12 @@ pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32
             TC_ACT_SHOT
         }
     }
+}
+
+/// Ends the journey of a packet that is left to the kernel at first sight.
+#[inline(always)]
+pub fn pass(skb: Skb, hook: Hook) -> i32 {
+    forward(skb, hook, Sent::PASS)
 }
 
 /// Ends the journey of a packet that cannot be judged yet.
@@ -150,7 +158,7 @@ pub fn count_forward(skb: Skb, hook: Hook, forward: Forward) {
 #[inline(never)]
 fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: u16) -> i32 {
     let event = Event {
-        key: key(packet.hook, packet.endpoint, packet.peer, reason),
+        key: DropKey { peer: packet.peer, author: packet.author, ..key(packet.hook, packet.endpoint, reason) },
         source: packet.source().mapped(),
         destination: packet.destination().mapped(),
         source_port: packet.source_port,
@@ -165,12 +173,16 @@ fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: u16) -> i32 {
 }
 
 #[inline(always)]
-fn key(hook: Hook, endpoint: u32, peer: Identity, reason: u16) -> DropKey {
+fn key(hook: Hook, endpoint: u32, reason: u16) -> DropKey {
     let direction = match hook {
+        // A policy's direction is that of the flow, from the view of the pod that it isolates.
+        _ if reason == Reason::PolicyEgress as u16 => Direction::Egress,
+        _ if reason == Reason::PolicyIngress as u16 => Direction::Ingress,
         Hook::PodOut | Hook::HostOut => Direction::Egress,
         Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
     };
-    DropKey { reason, direction: direction as u8, hook: hook as u8, endpoint, peer, author: 0 }
+    let (peer, author) = (Identity::UNKNOWN, Author::NONE);
+    DropKey { reason, direction: direction as u8, hook: hook as u8, endpoint, peer, author }
 }
 
 /// Counts a drop exactly and, within the endpoint's budget, shows it as an example.

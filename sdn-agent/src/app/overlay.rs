@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sdn_cluster::ClusterNetworks;
 use sdn_cluster::model::Node;
-use sdn_cni::MacAddr;
+use sdn_common::wire;
 use tokio::sync::watch;
 
 use super::readiness::Readiness;
@@ -36,7 +36,8 @@ pub struct Overlay {
     pub port: u16,
     /// MTU in bytes.
     pub mtu: u32,
-    /// 0a:58 and the low 32 bits of the first cluster address.
+    /// What frames in the tunnel are addressed to, on every node: so the kernel takes them for its own, and the program need not
+    /// say so of each.
     pub mac: [u8; 6],
     /// The node's own cluster addresses, one a host subnet.
     pub addresses: Vec<IpAddr>,
@@ -65,7 +66,10 @@ impl Overlay {
     pub fn wanted(config: &Config, node: &Node, uplink: &Uplink) -> Option<Self> {
         let mut addresses: Vec<IpAddr> = node.subnets.iter().filter_map(|subnet| first_host(*subnet)).collect();
         addresses.sort();
-        let mac = MacAddr::of_pod(*addresses.first()?).0;
+        if addresses.is_empty() {
+            return None;
+        }
+        let mac = wire::TUNNEL_DESTINATION;
         let mtu = tunnel_mtu(config.tunnel.mtu, Some(node), uplink);
         let routes = routes(&config.cluster_networks, &addresses);
         Some(Self { port: config.tunnel.port, mtu, mac, addresses, routes })

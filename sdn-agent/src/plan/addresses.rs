@@ -119,9 +119,8 @@ fn endpoint(pod: &LocalPod) -> Endpoint {
         ifindex: pod.host_ifindex,
         incarnation: pod.incarnation,
         identity: Identity::POD,
-        flags: 0,
         mac: pod.mac,
-        _pad: [0; 2],
+        ..Endpoint::default()
     }
 }
 

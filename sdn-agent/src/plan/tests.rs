@@ -155,9 +155,8 @@ fn pods_become_endpoints_and_peers() {
         ifindex: 17,
         incarnation: incarnation("uid-near"),
         identity: Identity::POD,
-        flags: 0,
         mac: [0x0a, 0x58, 10, 128, 0, 2],
-        _pad: [0; 2],
+        ..Endpoint::default()
     };
     assert_eq!(wanted.v4.endpoints.get(&v4("10.128.0.2")), Some(&endpoint));
     assert_eq!(wanted.v6.endpoints.get(&v6("fd01::2")), Some(&endpoint));

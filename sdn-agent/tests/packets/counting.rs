@@ -2,7 +2,7 @@
 //! its bytes, is checked by every row of every table.
 
 use sdn_common::Reason::*;
-use sdn_common::{Direction, DropKey, Hook, Identity, NodeState, Reason};
+use sdn_common::{Author, Direction, DropKey, Hook, Identity, NodeState, Reason};
 
 use crate::harness::world::mapped;
 use crate::harness::*;
@@ -72,7 +72,7 @@ impl Counted {
             hook: self.at.hook as u8,
             endpoint: self.endpoint,
             peer: self.peer,
-            author: 0,
+            author: Author::NONE,
         }
     }
 }

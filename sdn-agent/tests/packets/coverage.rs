@@ -6,7 +6,9 @@ use sdn_common::Reason;
 
 use crate::harness::row::Table;
 use crate::harness::*;
-use crate::{conntrack, counting, delivery, fragments, gateway, headers, masquerade, sizes, sources, wire};
+use crate::{
+    conntrack, counting, delivery, fragments, gateway, headers, masquerade, policy, resolver, sizes, sources, wire,
+};
 
 /// All tables.
 const TABLES: &[Table] = &[
@@ -32,6 +34,12 @@ const TABLES: &[Table] = &[
     masquerade::both_ways,
     masquerade::errors,
     masquerade::refused,
+    policy::edits,
+    policy::entries,
+    policy::exempt,
+    policy::midstream,
+    policy::sending,
+    resolver::resolvers,
     sizes::hops,
     sizes::segments,
     sizes::too_big,

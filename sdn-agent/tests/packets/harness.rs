@@ -13,4 +13,4 @@ pub use bench::{At, Bench, Setup, Tunnel};
 pub use fill::Table;
 pub use packet::*;
 pub use row::{Row, run};
-pub use world::{Actor, Cast, Family, MTU, PORT, underlay, v6};
+pub use world::{Actor, Cast, Family, MTU, PORT, tunnel, underlay, v6};

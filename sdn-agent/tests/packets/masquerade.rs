@@ -181,7 +181,7 @@ pub fn answers(_: Family, cast: Cast) -> Vec<Row> {
             .reaches_as(a, tcp_back(outside, a, SYN | ACK))
             .pod(a, tcp(a, outside, ACK))
             .leaves_as(&out(&tcp(a, outside, ACK), cast))
-            .flow(&tcp(a, outside, ACK), "answered, opened by the other, midstream"),
+            .flow(&tcp(a, outside, ACK), "answered, midstream"),
     ]
 }
 

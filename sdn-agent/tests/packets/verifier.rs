@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::*;
 
 /// Instructions walked through on all paths of one program.
-const BUDGET: u32 = 200_000;
+const BUDGET: u32 = 250_000;
 
 #[test]
 fn programs_stay_within_the_verifiers_patience() {

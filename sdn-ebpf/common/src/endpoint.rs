@@ -1,6 +1,6 @@
 //! Who is behind an address: pods of this node ([`Endpoint`]) and everybody else in the cluster ([`Peer`]).
 
-use crate::{Mac, plain};
+use crate::{Mac, SetRef, plain};
 
 /// What a policy can ask about an address, as a number of this node (decision 5 of the design). Numbers below
 /// [`Identity::FIRST`] are fixed; the others are given out by the agent, never reused, never on the wire.
@@ -19,6 +19,8 @@ impl Identity {
     pub const OUTSIDE: Self = Self(3);
     /// A pod about which nothing finer is asked.
     pub const POD: Self = Self(4);
+    /// Not behind any address: stands for every peer in a policy's rules.
+    pub const ANY: Self = Self(5);
     /// The first number that the agent gives out.
     pub const FIRST: Self = Self(256);
 }
@@ -39,6 +41,10 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Zero.
     pub _pad: [u8; 2],
+    /// What filters the flows that it opens.
+    pub egress: SetRef,
+    /// What filters the flows that are opened to it.
+    pub ingress: SetRef,
 }
 
 impl Endpoint {
@@ -62,7 +68,7 @@ pub struct Peer {
     pub _pad: u32,
 }
 
-plain!(Identity = 4, Endpoint = 24, Peer = 16);
+plain!(Identity = 4, Endpoint = 56, Peer = 16);
 
 /// The incarnation of a pod: FNV-1a over the text of its UID (`metadata.uid`; the container's id where there is none). Every
 /// node computes the same number from the same object, so it can tell which of two pods that had one address sent a packet.

@@ -1,6 +1,6 @@
 //! What the programs count and report.
 
-use crate::{Addr6, Be16, Identity, plain};
+use crate::{Addr6, Author, Be16, Identity, plain};
 
 /// Where in the kernel a program runs.
 #[repr(u8)]
@@ -90,8 +90,8 @@ pub struct DropKey {
     pub endpoint: u32,
     /// The other end's identity.
     pub peer: Identity,
-    /// Which rule decided; 0 where none did.
-    pub author: u32,
+    /// Which rule decided, where one did.
+    pub author: Author,
 }
 
 /// An example of a drop. Ring buffer `EVENTS`.

@@ -2,7 +2,7 @@
 //!
 //! The key has no direction: the smaller end comes first. [`Way`] says which end sent the packet at hand.
 
-use crate::{Addr4, Addr6, Address, Be16, Identity, plain};
+use crate::{Addr4, Addr6, Address, Author, Be16, Identity, SetId, plain};
 
 /// Both ends of a flow, the smaller (address, port) first. For ICMP echo both ports are the identifier; for protocols without
 /// ports both are 0.
@@ -61,15 +61,20 @@ pub struct Flow {
     pub masquerade_port: Be16,
     /// Zero.
     pub _pad: [u16; 3],
+    /// The sets that admitted the flow: what filters egress of the end that opened it, and ingress of the end that answers, each
+    /// where that end is a pod of this node. A pod that has another set by now: the flow is judged again.
+    pub sets: [SetId; 2],
+    /// The rules that admitted it, in the same order.
+    pub authors: [Author; 2],
     /// Zero. Stands in the next layout only, which exists to test the conversion from one layout to the next.
     #[cfg(feature = "layout-next")]
     pub _next: u64,
 }
 
 #[cfg(not(feature = "layout-next"))]
-plain!(Flow = 48);
+plain!(Flow = 64);
 #[cfg(feature = "layout-next")]
-plain!(Flow = 56, v1::Flow = 48);
+plain!(Flow = 72, v1::Flow = 64);
 plain!(FlowKey<Addr4> = 16, FlowKey<Addr6> = 40, Side = 12);
 
 /// Idle time after which the sweep removes a flow, by the state it is in, in seconds.
@@ -163,6 +168,9 @@ impl Flow {
     /// A TCP flow whose first packet seen was not a SYN.
     pub const MIDSTREAM: u32 = 1 << 5;
 
+    /// What opened it the node forwards for somebody else: no local socket's.
+    pub const RELAYED: u32 = 1 << 6;
+
     /// Which way the first packet went.
     #[inline(always)]
     #[must_use]
@@ -182,7 +190,7 @@ impl Flow {
 /// The layout before this one, kept for the conversion.
 #[cfg(feature = "layout-next")]
 pub mod v1 {
-    use super::{Be16, Side};
+    use super::{Author, Be16, SetId, Side};
 
     /// [`Flow`](super::Flow) as it was in version 1.
     #[repr(C)]
@@ -200,12 +208,16 @@ pub mod v1 {
         pub masquerade_port: Be16,
         /// Zero.
         pub _pad: [u16; 3],
+        /// See the present layout.
+        pub sets: [SetId; 2],
+        /// See the present layout.
+        pub authors: [Author; 2],
     }
 
     impl From<Flow> for super::Flow {
         fn from(old: Flow) -> Self {
-            let Flow { last_seen, state, epoch, sides, masquerade_port, _pad } = old;
-            Self { last_seen, state, epoch, sides, masquerade_port, _pad, _next: 0 }
+            let Flow { last_seen, state, epoch, sides, masquerade_port, _pad, sets, authors } = old;
+            Self { last_seen, state, epoch, sides, masquerade_port, _pad, sets, authors, _next: 0 }
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod fragment;
 pub mod maps;
 pub mod masquerade;
 pub mod node;
+pub mod policy;
 pub mod reason;
 pub mod wire;
 
@@ -25,6 +26,7 @@ pub use flow::{Flow, FlowKey, Side, Way};
 pub use fragment::{Fragment, FragmentKey};
 pub use masquerade::{Masquerade, MasqueradeKey};
 pub use node::{FamilyState, Node, NodeState};
+pub use policy::{Author, AuthorName, Rule, RuleKey, SetId, SetRef};
 pub use reason::Reason;
 
 /// Marks plain-byte types for aya. The macro keeps the only unsafe code of this crate in one place.

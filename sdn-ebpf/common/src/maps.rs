@@ -6,8 +6,8 @@
 use core::mem::size_of;
 
 use crate::{
-    Addr4, Addr6, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Masquerade, MasqueradeKey, Node,
-    NodeState, Peer,
+    Addr4, Addr6, Author, AuthorName, Counter, DropKey, Endpoint, Flow, FlowKey, Fragment, FragmentKey, Identity,
+    Masquerade, MasqueradeKey, Node, NodeState, Peer, Rule, RuleKey,
     event::{Clock, EventBudget, FORWARDS_LEN, SCRATCH_LEN, Scratch, Verdict},
     reason::DROP_TOTALS_LEN,
 };
@@ -28,6 +28,12 @@ pub const NEW_FLOWS: u32 = 16_384;
 pub const FRAGMENTS: u32 = 4_096;
 /// Masqueraded flows, per family.
 pub const MASQUERADES: u32 = 65_536;
+/// Entries of all policy sets of this node.
+pub const POLICY_RULES: u32 = 262_144;
+/// Blocks of addresses outside the cluster that policies ask about, per family.
+pub const CIDRS: u32 = 65_536;
+/// Rules of policies that have a number.
+pub const AUTHORS: u32 = 65_536;
 /// Combinations of reason, endpoint, direction, peer and author that drops are counted under.
 pub const DROPS: u32 = 16_384;
 /// Endpoints with a budget of events.
@@ -100,6 +106,7 @@ pub const FLOWS_VERSION: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 }
 /// The maps.
 pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<u32, NodeState>("NODE_STATE", MapKind::Array, 1, Party::Agent, Party::Kernel),
+    MapSpec::new::<u32, u64>("HEARTBEAT", MapKind::Array, 1, Party::Agent, Party::Kernel),
     MapSpec::new::<u32, Node>("NODES", MapKind::Array, NODES, Party::Agent, Party::Kernel),
     MapSpec::new::<Addr6, u32>("TUNNELS", MapKind::Hash, 2 * NODES, Party::Agent, Party::Kernel).sparse(),
     MapSpec::new::<[u8; 8], u32>("SUBNETS_V4", MapKind::LpmTrie, SUBNETS, Party::Agent, Party::Kernel).sparse(),
@@ -146,6 +153,10 @@ pub const MAPS: &[MapSpec] = &[
         Party::Both,
     )
     .sparse(),
+    MapSpec::new::<RuleKey, Rule>("POLICY_RULES", MapKind::Hash, POLICY_RULES, Party::Agent, Party::Kernel).sparse(),
+    MapSpec::new::<[u8; 8], Identity>("CIDRS_V4", MapKind::LpmTrie, CIDRS, Party::Agent, Party::Kernel).sparse(),
+    MapSpec::new::<[u8; 20], Identity>("CIDRS_V6", MapKind::LpmTrie, CIDRS, Party::Agent, Party::Kernel).sparse(),
+    MapSpec::new::<Author, AuthorName>("AUTHORS", MapKind::Hash, AUTHORS, Party::Agent, Party::Agent).sparse(),
     MapSpec::new::<DropKey, Counter>("DROPS", MapKind::PerCpuHash, DROPS, Party::Kernel, Party::Agent).sparse(),
     MapSpec::new::<u32, Counter>("DROP_TOTALS", MapKind::PerCpuArray, DROP_TOTALS_LEN, Party::Kernel, Party::Agent),
     MapSpec::new::<u32, Counter>("FORWARDS", MapKind::PerCpuArray, FORWARDS_LEN, Party::Kernel, Party::Agent),

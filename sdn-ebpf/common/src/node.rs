@@ -36,6 +36,8 @@ pub struct FamilyState<A> {
     pub cluster_address: A,
     /// The node's address that pods borrow to reach the outside; zero where there is none.
     pub masquerade: A,
+    /// Where cluster DNS is asked: an address that every node has. Zero where there is none.
+    pub resolver: A,
 }
 
 /// The node's settings. Map `NODE_STATE`, one entry. Each field is written whole, the entry as such is not atomic: a packet may
@@ -65,6 +67,8 @@ pub struct NodeState {
     pub masquerade_last: u16,
     /// Example events of drops that an endpoint may cause a second.
     pub events_per_second: u16,
+    /// Index into `NODES` of the node whose resolver stands in while this node's does not beat; 0 for none.
+    pub stand_in: u32,
     /// IPv4.
     pub v4: FamilyState<Addr4>,
     /// IPv6.
@@ -80,4 +84,4 @@ impl NodeState {
     pub const MACHINE_CONFIG: u32 = 1 << 2;
 }
 
-plain!(Node = 20, FamilyState<Addr4> = 40, FamilyState<Addr6> = 160, NodeState = 236);
+plain!(Node = 20, FamilyState<Addr4> = 44, FamilyState<Addr6> = 176, NodeState = 260);

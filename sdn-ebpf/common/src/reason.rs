@@ -74,6 +74,8 @@ reasons! {
     HelperFailed = 36, "helper_failed", "A kernel helper refused; the packet could not be changed.";
     LinkLocal = 37, "link_local", "A link-local address, which is not forwarded.";
     NotReady = 38, "not_ready", "The programs have not been given the node's settings.";
+    PolicyEgress = 39, "policy_egress", "A policy of the sending pod does not allow it.";
+    PolicyIngress = 40, "policy_ingress", "A policy of the receiving pod does not allow it.";
 }
 
 /// Entries of `DROP_TOTALS`: every reason's number is an index.

@@ -9,7 +9,8 @@ use crate::Mac;
 /// First octet of every inner source address.
 pub const MARK: u8 = 0x02;
 
-/// Destination address of kinds `Node` and `Pod`. Receivers do not look at it.
+/// Destination address of kinds `Node` and `Pod`, and the VXLAN device's own on every node, so that the stack takes what comes
+/// for its own. The programs do not look at it.
 pub const TUNNEL_DESTINATION: Mac = [MARK, 0, 0, 0, 0, 1];
 
 /// VXLAN network identifier of all traffic until projects have their own.

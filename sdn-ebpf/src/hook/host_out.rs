@@ -1,12 +1,12 @@
 //! `host_out`: what the node itself sends to the cluster network, at the egress of the VXLAN device.
 
 use aya_ebpf::bindings::TC_ACT_OK;
-use sdn_common::{Hook, Identity, Node, Reason, Side, wire};
+use sdn_common::{Endpoint, Hook, Identity, Node, Reason, Side, wire};
 
 use crate::{
     conntrack::{self, Admit},
     encap,
-    family::{Family, V4, V6},
+    family::{Family, IpHeader, V4, V6},
     fragment,
     frame::Skb,
     origin,
@@ -46,20 +46,21 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     origin::reach(packet)?;
     fragment::follow(packet)?;
     packet.from = sender(packet)?;
-    if packet.is_icmp_error() {
+    let receiver = if packet.is_icmp_error() {
         related::track(skb, packet)?;
+        conntrack::receiver(packet, &packet.to)
     } else {
         let found = conntrack::find(packet);
-        conntrack::track::<F, HostOut>(packet, &found)?;
-    }
+        conntrack::track::<F, HostOut>(packet, &found, None)?
+    };
     packet.peer = packet.to.identity;
-    send(skb, packet)
+    send(skb, packet, receiver)
 }
 
 /// Who sends: whatever the source, the answer has to go back to the node's stack.
 #[inline(always)]
 fn sender<F: Family>(packet: &Packet<F>) -> Stage<Side> {
-    match origin::locate::<F>(packet.source()) {
+    match origin::locate::<F>(packet.head.ip.source()) {
         Ok(side) if side.node == Node::OUTSIDE => Ok(Side { node: Node::SELF, ..side }),
         Ok(side) if route::is_host(&side) => Ok(side),
         _ => Err(End::drop(Reason::ForeignSource)),
@@ -92,9 +93,9 @@ fn own<F: Family>(packet: &Packet<F>) -> Stage<()> {
 }
 
 #[inline(always)]
-fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, receiver: Option<&Endpoint>) -> Stage<Sent> {
     match packet.to.node {
-        Node::SELF if !route::is_host(&packet.to) => route::to_pod(skb, packet),
+        Node::SELF if !route::is_host(&packet.to) => route::to_pod(skb, packet, receiver),
         Node::SELF | Node::OUTSIDE => Err(End::drop(Reason::UnknownDestination)),
         node => {
             own(packet)?;

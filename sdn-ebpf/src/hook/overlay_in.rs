@@ -1,6 +1,6 @@
 //! `overlay_in`: what comes out of the tunnel, and what pods of this node send to the node itself.
 
-use sdn_common::{Hook, Node, Reason};
+use sdn_common::{Endpoint, Hook, Node, Reason};
 
 use crate::{
     conntrack::{self, Admit},
@@ -50,17 +50,18 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         trust::sender(packet)?;
         fragment::follow(packet)?;
     }
-    if packet.is_icmp_error() {
+    let receiver = if packet.is_icmp_error() {
         trust::sender(packet)?;
         packet.peer = packet.from.identity;
         related::track(skb, packet)?;
+        conntrack::receiver(packet, &packet.to)
     } else {
         let found = conntrack::find(packet);
         trust::sender_of_flow(packet, &found)?;
         packet.peer = packet.from.identity;
-        conntrack::track::<F, OverlayIn>(packet, &found)?;
-    }
-    deliver(skb, packet)
+        conntrack::track::<F, OverlayIn>(packet, &found, None)?
+    };
+    deliver(skb, packet, receiver)
 }
 
 /// What comes out of the tunnel is for this node or its pods.
@@ -74,11 +75,11 @@ impl<F: Family> Admit<F> for OverlayIn {
 }
 
 #[inline(always)]
-fn deliver<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+fn deliver<F: Family>(skb: Skb, packet: &mut Packet<F>, receiver: Option<&Endpoint>) -> Stage<Sent> {
     let to = packet.to;
     if to.node != Node::SELF {
         return Err(End::drop(Reason::TunnelNotLocal));
     }
     skb.claim()?;
-    if route::is_host(&to) { Ok(Sent::HOST) } else { route::to_pod(skb, packet) }
+    if route::is_host(&to) { Ok(Sent::HOST) } else { route::to_pod(skb, packet, receiver) }
 }

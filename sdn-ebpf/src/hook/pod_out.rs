@@ -1,6 +1,6 @@
 //! `pod_out`: everything that a pod sends, at the host's end of its veth.
 
-use sdn_common::{Be16, Hook, Node, Reason, wire};
+use sdn_common::{Be16, Endpoint, Hook, Node, Reason, wire};
 
 use crate::{
     conntrack::{self, Admit},
@@ -9,7 +9,7 @@ use crate::{
     frame::Skb,
     hook, masquerade, neighbour, origin,
     packet::Packet,
-    parse, related, route,
+    parse, related, resolver, route,
     verdict::{self, End, Sent, Stage},
 };
 
@@ -45,16 +45,17 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
         return Ok(answered);
     }
     origin::reach(packet)?;
-    packet.from = origin::pod(skb, packet)?;
+    let sender = origin::pod(skb, packet)?;
     fragment::follow(packet)?;
-    if packet.is_icmp_error() {
+    let receiver = if packet.is_icmp_error() {
         related::track(skb, packet)?;
+        conntrack::receiver(packet, &packet.to)
     } else {
         let found = conntrack::find(packet);
-        conntrack::track::<F, PodOut>(packet, &found)?;
-    }
+        conntrack::track::<F, PodOut>(packet, &found, Some(sender))?
+    };
     packet.peer = packet.to.identity;
-    send(skb, packet)
+    send(skb, packet, receiver)
 }
 
 /// A pod may open a flow to anywhere; outside it is known by a port of the node.
@@ -72,8 +73,8 @@ impl<F: Family> Admit<F> for PodOut {
 }
 
 #[inline(always)]
-fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
-    let to = packet.to;
+fn send<F: Family>(skb: Skb, packet: &mut Packet<F>, receiver: Option<&Endpoint>) -> Stage<Sent> {
+    let to = resolver::stand_in(packet)?;
     if to.incarnation == 0 && to.node != Node::OUTSIDE {
         origin::machine_config(packet)?;
     }
@@ -84,7 +85,7 @@ fn send<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     route::fits(skb, packet)?;
     route::hop(packet)?;
     match to.node {
-        Node::SELF => route::to_pod(skb, packet),
+        Node::SELF => route::to_pod(skb, packet, receiver),
         Node::OUTSIDE => route::to_outside(skb, packet),
         node => {
             origin::tunnel_port(packet)?;

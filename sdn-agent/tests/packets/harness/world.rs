@@ -138,9 +138,8 @@ impl Actor {
             ifindex: self.ifindex,
             incarnation: self.incarnation,
             identity: self.identity,
-            flags: 0,
             mac: self.mac,
-            _pad: [0; 2],
+            ..Endpoint::default()
         }
     }
 
@@ -261,6 +260,7 @@ pub fn node_state() -> NodeState {
         masquerade_first: PORT,
         masquerade_last: PORT,
         events_per_second: 100,
+        stand_in: Node::SELF,
         v4,
         v6: v6_state,
     }
