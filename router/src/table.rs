@@ -6,7 +6,11 @@ mod builder;
 mod certificate;
 mod endpoints;
 mod paths;
+#[cfg(test)]
+pub(crate) mod sample;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::config::Settings;
 use arc_swap::ArcSwap;
@@ -135,3 +139,6 @@ impl Table {
         self.wildcards.get(domain)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,3 +182,6 @@ impl Drop for Permit {
         self.limiter.end(self.client);
     }
 }
+
+#[cfg(test)]
+mod tests;

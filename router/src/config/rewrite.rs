@@ -137,3 +137,6 @@ fn push(literal: &mut String, character: char) {
         literal.push_str(&format!("%{byte:02X}"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,8 +35,9 @@ fn action(entry: &str, direction: Direction) -> Result<Action, String> {
     let name = Arc::from(name.as_str());
     let Some(value) = value else { return Ok(Action::Delete { name }) };
     // The reference writes values into its configuration in single quotes if there are none yet.
-    let bare = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value);
-    let value = Template::parse(bare, direction).map_err(|error| error.to_string())?;
+    let quoted = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+    let bare = quoted.map_or_else(|| value.clone(), |quoted| quoted.replace("'\\''", "'"));
+    let value = Template::parse(&bare, direction).map_err(|error| error.to_string())?;
     Ok(Action::Set { name, value })
 }
 
