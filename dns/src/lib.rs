@@ -16,5 +16,25 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cache;
+mod config;
+mod engine;
+mod error;
 pub mod forward;
+mod index;
+mod limit;
+mod metrics;
+mod name;
+mod random;
+mod records;
+mod search;
+mod server;
+#[cfg(test)]
+mod testing;
+mod wire;
+mod zone;
+
+pub use config::{Clients, Config, Networks, PodNames, Rate, Search, TcpLimits};
+pub use error::Error;
+pub use server::{Handle, Sockets, start};
