@@ -30,12 +30,25 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod admit;
 pub mod balance;
 pub mod config;
+pub mod connect;
 pub mod cookie;
+pub mod forward;
 pub mod headers;
 pub mod http1;
+pub mod http2;
+pub mod journey;
+pub mod listen;
+pub mod log;
+pub mod proxy_protocol;
+pub mod respond;
+pub mod route;
+pub mod server;
+pub mod session;
+pub mod sni;
+pub mod stats;
 pub mod status;
 pub mod table;
-pub mod proxy_protocol;
-pub mod sni;
+pub mod tls;

@@ -1,7 +1,11 @@
 //! The name that a TLS client asks for, read from its ClientHello before anything is decided: the bytes are kept, and go
 //! to rustls or to a pod as they came.
 
+mod destination;
+
 use thiserror::Error;
+
+pub use destination::{Destined, Passthrough, Terminated, destination};
 
 /// Bytes that a ClientHello may have with its record headers. Those with post-quantum key shares have about 1,800.
 pub const MAX_HELLO: usize = 16 * 1024;

@@ -111,6 +111,14 @@ impl Request {
         Ok(())
     }
 
+    /// As new, but for what its vectors have grown to: no span is left of the last head.
+    pub fn clear(&mut self) {
+        let (mut fields, mut nominated) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.nominated));
+        fields.clear();
+        nominated.clear();
+        *self = Self { fields, nominated, ..Self::default() };
+    }
+
     /// The path without the query, for looking up; `/` for the server as a whole.
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
         let target = self.target.text(bytes);
@@ -230,6 +238,14 @@ impl Response {
         self.length = framed.length;
         self.persistence = framed.persistence;
         Ok(())
+    }
+
+    /// As new, but for what its vectors have grown to: no span is left of the last head.
+    pub fn clear(&mut self) {
+        let (mut fields, mut nominated) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.nominated));
+        fields.clear();
+        nominated.clear();
+        *self = Self { fields, nominated, ..Self::default() };
     }
 
     /// An interim response, after which another follows (RFC 9110 §15.2); 101 is final for HTTP.

@@ -4,6 +4,8 @@ use proptest::{collection::vec, prelude::*, test_runner::Config};
 
 use super::*;
 
+type Addresses = Option<(SocketAddr, SocketAddr)>;
+
 fn pair(source: &str, destination: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((source.parse().unwrap(), destination.parse().unwrap()))
 }
@@ -18,7 +20,7 @@ fn reads_rows() {
     let v6 = [&[0xfd, 0][..], &[0; 13], &[1], &[0xfd, 0], &[0; 13], &[2], &[0x30, 0x39, 0, 80]].concat();
     let client = || pair("10.0.0.1:12345", "10.0.0.2:80");
     let with_extension = [&v4[..], &[4, 0, 2, 1, 2]].concat();
-    let rows: Vec<(Vec<u8>, Result<Option<(SocketAddr, SocketAddr)>, ProxyFault>)> = vec![
+    let rows: Vec<(Vec<u8>, Result<Addresses, ProxyFault>)> = vec![
         (b"PROXY TCP4 10.0.0.1 10.0.0.2 12345 80\r\n".into(), Ok(client())),
         (b"PROXY TCP6 fd00::1 fd00::2 12345 80\r\n".into(), Ok(pair("[fd00::1]:12345", "[fd00::2]:80"))),
         (b"PROXY UNKNOWN\r\n".into(), Ok(None)),

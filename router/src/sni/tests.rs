@@ -7,6 +7,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
 
 use super::*;
 
+type Protocols = &'static [&'static [u8]];
+
 /// What rustls sends first.
 fn hello(name: &'static str, protocols: &[&[u8]]) -> Vec<u8> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -27,7 +29,7 @@ fn refragment(hello: &[u8], size: usize) -> Vec<u8> {
 
 #[test]
 fn reads_names_and_protocols() {
-    let cases: [(&str, &[&[u8]], Option<&str>, bool); 5] = [
+    let cases: [(&'static str, Protocols, Option<&str>, bool); 5] = [
         ("a.example", &[b"h2", b"http/1.1"], Some("a.example"), true),
         ("A.Example", &[b"http/1.1"], Some("a.example"), false),
         ("a.example", &[], Some("a.example"), false),

@@ -1,6 +1,6 @@
 //! Counters of the whole process: they outlive tables, so that a change of a route forgets nothing.
 
-use crate::config::Limiter;
+use crate::{config::Limiter, stats::Counters};
 use std::{
     collections::HashMap,
     sync::{
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 /// What is counted for one route.
 #[derive(Default)]
 pub struct BackendState {
+    /// What statistics and metrics tell.
+    pub counters: Counters,
     /// Requests and passthrough connections in flight.
     active: AtomicU32,
     /// How many choices were made in turn.
@@ -26,6 +28,8 @@ pub struct BackendState {
 /// What is counted for one endpoint of a route.
 #[derive(Default)]
 pub struct EndpointState {
+    /// What statistics and metrics tell.
+    pub counters: Counters,
     active: AtomicU32,
     is_down: AtomicBool,
     /// Checks in a row that say another thing than `is_down`.

@@ -1,0 +1,91 @@
+//! Connections to pods that speak HTTP/2: one for each pod and core, which all requests share.
+
+use std::{cell::RefCell, collections::HashMap, future::poll_fn, io};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, Uri};
+
+use super::{Stream, fields};
+use crate::{connect::Key, session::Io};
+
+/// The connections of a core.
+#[derive(Default)]
+pub struct Upstreams {
+    open: RefCell<HashMap<Key, SendRequest<Bytes>>>,
+}
+
+/// What a stream may send ahead of what is read of it, and a connection likewise.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    /// The connection to use for another request, if one is open.
+    pub fn find(&self, key: &Key) -> Option<SendRequest<Bytes>> {
+        self.open.borrow().get(key).cloned()
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn forget(&self, key: &Key) {
+        self.open.borrow_mut().remove(key);
+    }
+
+    /// Begins to speak HTTP/2 on a new connection, and keeps it for others.
+    pub async fn begin(&self, key: &Key, io: Io) -> io::Result<SendRequest<Bytes>> {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .enable_push(false)
+            .max_header_list_size(64 * 1024);
+        let (requests, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
+        // It ends when the pod closes, or when the last request has ended and nobody can begin another.
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to a pod has ended");
+            }
+        });
+        self.open.borrow_mut().insert(key.clone(), requests.clone());
+        Ok(requests)
+    }
+
+    /// Connections that are kept.
+    pub fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// None is kept.
+    pub fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+}
+
+/// Sends a request whose head was written as that of HTTP/1; `ended`: without content.
+pub async fn send(
+    mut requests: SendRequest<Bytes>,
+    head: &[u8],
+    authority: &str,
+    is_secure: bool,
+    ended: bool,
+) -> io::Result<Stream> {
+    let request = request_of(head, authority, is_secure)?;
+    poll_fn(|cx| requests.poll_ready(cx)).await.map_err(io::Error::other)?;
+    let (response, stream) = requests.send_request(request, ended).map_err(io::Error::other)?;
+    Ok(Stream::to_pod(response, stream, ended))
+}
+
+fn request_of(head: &[u8], authority: &str, is_secure: bool) -> io::Result<Request<()>> {
+    let line = memchr::memchr(b'\n', head).map_or(head.len(), |end| end + 1);
+    let mut words = head[..line].split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let uri = Uri::builder().scheme(if is_secure { "https" } else { "http" }).authority(authority);
+    let uri = uri.path_and_query(target).build().map_err(io::Error::other)?;
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::from_bytes(method).map_err(io::Error::other)?;
+    *request.uri_mut() = uri;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.headers_mut() = fields(&head[line..]);
+    Ok(request)
+}

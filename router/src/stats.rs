@@ -1,0 +1,10 @@
+//! What is counted, and the port that tells it (1936): health, metrics with the names of HAProxy's exporter, and a page
+//! for people.
+
+mod counters;
+mod door;
+mod metrics;
+mod page;
+
+pub use counters::{Count, Counters, Snapshot, Totals};
+pub use door::serve;
