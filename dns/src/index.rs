@@ -206,3 +206,6 @@ impl Zones {
         Some(Self { services: below(b"\x03svc")?, endpoints: below(b"\x09endpoints")?, cluster })
     }
 }
+
+#[cfg(test)]
+mod tests;
