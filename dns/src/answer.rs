@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct Answerer {
     pub(crate) authority: Authority,
     pub(crate) pod_names: PodNames,
+    /// A Service with an address of its own, but no endpoint that is ready, has no name.
+    pub(crate) ignore_empty_services: bool,
     /// TTL of what is not encoded before, and of negative answers.
     pub(crate) ttl: u32,
     /// Where the NS record leads.
@@ -95,7 +97,8 @@ impl Answerer {
 
     /// What there is for a name, if it is ours.
     pub(crate) fn find<'i>(&self, index: &'i Index, name: &'i Name, rtype: u16) -> Option<(Zone, Found<'i>)> {
-        let lookup = Lookup { index, pod_names: self.pod_names, rtype };
+        let (pod_names, ignore_empty_services) = (self.pod_names, self.ignore_empty_services);
+        let lookup = Lookup { index, pod_names, ignore_empty_services, rtype };
         let zone = self.authority.zone_of(name);
         let found = match zone {
             Zone::Cluster(depth) => lookup.cluster(name::meaning(name, depth)),

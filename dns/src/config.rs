@@ -1,7 +1,7 @@
 //! What an operator decides, and what the embedder knows.
 
 use ipnet::IpNet;
-use std::{fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// How the resolver is to behave.
 #[derive(Clone, Debug)]
@@ -16,6 +16,10 @@ pub struct Config {
     pub ttl: u32,
     /// Which pods have names.
     pub pod_names: PodNames,
+    /// A Service with an address of its own, but no endpoint that is ready, has no name.
+    pub ignore_empty_services: bool,
+    /// The namespaces that have names; `None` for all.
+    pub namespaces: Option<BTreeSet<String>>,
     /// An endpoint without a hostname is called as its pod, not as its address.
     pub endpoint_pod_names: bool,
     /// Search paths are completed by us; `None` leaves it to the clients.
@@ -101,6 +105,8 @@ impl Default for Config {
             reverse: Vec::new(),
             ttl: 5,
             pod_names: PodNames::default(),
+            ignore_empty_services: false,
+            namespaces: None,
             endpoint_pod_names: false,
             search: None,
             clients: Arc::new(Networks(vec![

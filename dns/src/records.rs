@@ -60,6 +60,8 @@ pub(crate) struct Lookup<'i> {
     pub(crate) index: &'i Index,
     /// Which pods have names.
     pub(crate) pod_names: PodNames,
+    /// A Service with an address of its own, but no endpoint that is ready, has no name.
+    pub(crate) ignore_empty_services: bool,
     /// QTYPE.
     pub(crate) rtype: u16,
 }
@@ -155,6 +157,9 @@ impl<'i> Lookup<'i> {
         match (&entry.kind, view, part) {
             (ServiceKind::External(target), View::Service, Part::Whole) => Found::Alias(target),
             (ServiceKind::External(_), ..) => Found::Missing,
+            (ServiceKind::Cluster, ..) if self.ignore_empty_services && entry.endpoints.list.is_empty() => {
+                Found::Missing
+            }
             (ServiceKind::Cluster, View::Service, Part::Whole) => self.cluster_service(entry),
             (_, _, Part::Whole) => self.headless(entry, view),
             (_, _, Part::Label([b'_', protocol @ ..])) => self.protocol(entry, view, protocol),
@@ -163,7 +168,7 @@ impl<'i> Lookup<'i> {
         }
     }
 
-    /// A Service with addresses of its own has them whether or not anybody is behind them.
+    /// A Service with addresses of its own has them whether or not anybody is behind them, if not configured otherwise.
     fn cluster_service(self, entry: &'i Entry) -> Found<'i> {
         match self.rtype {
             rtype::A | rtype::AAAA => Found::Records(Records::Addresses(&entry.addresses)),

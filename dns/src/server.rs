@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use sdn_cluster::Snapshot;
 use std::{
+    convert::Infallible,
     io,
     net::{IpAddr, TcpListener, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -31,7 +32,11 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use tokio::{runtime, sync::watch, task::JoinSet};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 /// The sockets to answer on: bound by whoever may, and handed over.
 #[derive(Debug, Default)]
@@ -49,9 +54,14 @@ pub struct Handle<F> {
     collect: Arc<Collect>,
     stop: watch::Sender<bool>,
     lameduck: AtomicBool,
+    /// Ends when the last query over UDP that waits for others is answered.
+    waiting: mpsc::Receiver<Infallible>,
     threads: Vec<JoinHandle<()>>,
     tasks: JoinSet<()>,
 }
+
+/// How long queries that wait for others are waited for in turn. Clients give up after five seconds.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Longer than this no thread takes to see that it is to end.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
@@ -65,19 +75,20 @@ pub fn start<F: Forwarder>(
     snapshots: watch::Receiver<Snapshot>,
     forwarder: F,
 ) -> Result<Handle<F>, Error> {
-    let naming = Naming { ttl: config.ttl.min(MAX_TTL), pod_names: config.endpoint_pod_names };
+    let naming = naming(&config);
     let tcp_limits = config.tcp;
-    let engine = Arc::new(engine(config, naming, forwarder)?);
+    let engine = Arc::new(engine(config, &naming, forwarder)?);
     let (stop, stopped) = watch::channel(false);
     let stats: Vec<Arc<Stats>> = sockets.udp.iter().map(|_| Arc::default()).collect();
     let zone = engine.answerer.authority.zones.cluster.to_string();
     let collect = Arc::new(Collect { shared: engine.shared.clone(), threads: stats.clone(), zone });
-    let mut handle =
-        Handle { engine, collect, stop, lameduck: AtomicBool::new(false), threads: Vec::new(), tasks: JoinSet::new() };
+    let (wait, waiting) = mpsc::channel(1);
+    let (lameduck, threads, tasks) = (AtomicBool::new(false), Vec::new(), JoinSet::new());
+    let mut handle = Handle { engine, collect, stop, lameduck, waiting, threads, tasks };
     let engine = &handle.engine;
     handle.threads.push(start_index(engine, naming, snapshots, stopped.clone())?);
     for (number, (socket, stats)) in sockets.udp.into_iter().zip(stats).enumerate() {
-        handle.threads.push(udp::start(number, socket, engine.clone(), stats, stopped.clone())?);
+        handle.threads.push(udp::start(number, socket, engine.clone(), stats, (stopped.clone(), wait.clone()))?);
     }
     for listener in sockets.tcp {
         let serving = tcp::serve(listener, engine.clone(), tcp_limits, stopped.clone())?;
@@ -89,7 +100,16 @@ pub fn start<F: Forwarder>(
 /// The longest TTL that CoreDNS's kubernetes plugin allows.
 const MAX_TTL: u32 = 3600;
 
-pub(crate) fn engine<F: Forwarder>(config: Config, naming: Naming, forwarder: F) -> Result<Engine<F>, Error> {
+/// How names are made, as configured.
+pub(crate) fn naming(config: &Config) -> Naming {
+    Naming {
+        ttl: config.ttl.min(MAX_TTL),
+        pod_names: config.endpoint_pod_names,
+        namespaces: config.namespaces.clone().map(Arc::new),
+    }
+}
+
+pub(crate) fn engine<F: Forwarder>(config: Config, naming: &Naming, forwarder: F) -> Result<Engine<F>, Error> {
     let cluster = name(&config.zone)?;
     let zones = Zones::new(cluster).ok_or_else(|| Error::Name { name: config.zone.clone() })?;
     let search = config.search.as_ref().map(domains).transpose()?;
@@ -97,6 +117,7 @@ pub(crate) fn engine<F: Forwarder>(config: Config, naming: Naming, forwarder: F)
         answerer: Answerer {
             authority: Authority::new(zones, &config.reverse),
             pod_names: config.pod_names,
+            ignore_empty_services: config.ignore_empty_services,
             ttl: naming.ttl,
             addresses: config.addresses.into(),
         },
@@ -129,7 +150,7 @@ fn start_index<F: Forwarder>(
     let (engine, runtime) = (engine.clone(), runtime::Handle::current());
     let run = move || {
         // After a panic all is built anew.
-        let once = || keep_index(&engine, naming, snapshots.clone(), stopped.clone(), &runtime);
+        let once = || keep_index(&engine, naming.clone(), snapshots.clone(), stopped.clone(), &runtime);
         while catch_unwind(AssertUnwindSafe(once)).is_err() {
             engine.shared.panics.fetch_add(1, Ordering::Relaxed);
             thread::sleep(STOP_PATIENCE);
@@ -231,6 +252,10 @@ impl<F: Forwarder> Handle<F> {
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
         if joined.await.is_err() {
             tracing::warn!("a thread of the resolver could not be waited for");
+        }
+        // Nothing is ever sent: this ends with the last sender.
+        if tokio::time::timeout(DRAIN, self.waiting.recv()).await.is_err() {
+            tracing::warn!("queries were not answered before the resolver stopped: upstreams did not answer in time");
         }
     }
 }

@@ -248,6 +248,9 @@ impl Forwarder for Known {
     }
 
     async fn resolve(&self, query: &[u8], _: usize) -> Vec<u8> {
+        if query[12..].starts_with(b"\x04slow") {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
         self.reply(query)
     }
 }
@@ -268,8 +271,8 @@ impl Rig {
 
     pub(crate) fn with(snapshot: &Snapshot, config: Config, cached: bool) -> Self {
         let known = Known::new(cached);
-        let naming = crate::index::Naming { ttl: config.ttl, pod_names: config.endpoint_pod_names };
-        let engine = crate::server::engine(config, naming, known.clone()).unwrap();
+        let naming = crate::server::naming(&config);
+        let engine = crate::server::engine(config, &naming, known.clone()).unwrap();
         let mut rig = Self { engine, known, builder: Builder::new(naming), work: Workspace::new() };
         rig.update(snapshot);
         rig

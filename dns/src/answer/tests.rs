@@ -596,3 +596,36 @@ fn a_change_is_in_the_next_answer() {
     rig.update(&snapshot);
     table(&mut rig, &[("db.shop.svc.cluster.local.", "A", NX, &[]), ("2.1.128.10.in-addr.arpa.", "PTR", NX, &[])]);
 }
+
+#[test]
+fn services_without_endpoints_may_be_left_out() {
+    let mut rig = Rig::with(&cluster(), Config { ignore_empty_services: true, search: None, ..config() }, true);
+    table(
+        &mut rig,
+        &[
+            ("plain.shop.svc.cluster.local.", "A", NX, &[]),
+            ("api.shop.svc.cluster.local.", "A", OK, &["api.shop.svc.cluster.local. 5 A 172.30.0.20"]),
+        ],
+    );
+}
+
+#[test]
+fn only_some_namespaces_may_have_names() {
+    let namespaces = Some(["default".to_owned()].into());
+    let mut rig = Rig::with(&cluster(), Config { namespaces, search: None, ..config() }, true);
+    table(
+        &mut rig,
+        &[
+            ("api.shop.svc.cluster.local.", "A", NX, &[]),
+            ("shop.svc.cluster.local.", "A", NX, &[]),
+            ("1-2-3-4.shop.pod.cluster.local.", "A", NX, &[]),
+            ("20.0.30.172.in-addr.arpa.", "PTR", NX, &[]),
+            (
+                "kubernetes.default.svc.cluster.local.",
+                "A",
+                OK,
+                &["kubernetes.default.svc.cluster.local. 5 A 172.30.0.1"],
+            ),
+        ],
+    );
+}

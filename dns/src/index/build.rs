@@ -85,6 +85,9 @@ impl Builder {
             changed = true;
             let declared = !matches!(change, Change::Removed(..));
             let name = key_of(&change);
+            if !self.naming.exposes(name) {
+                continue;
+            }
             if let Some(label) = namespace_label(name) {
                 self.change_namespace(label, |namespace| namespace.declared = declared);
             }
@@ -123,11 +126,11 @@ impl Builder {
     fn replace(&mut self, key: &ServiceKey, now: &Snapshot) {
         let Some(labels) = service_labels(&key.namespace, &key.name) else { return };
         let slices = self.slices.get(key).into_iter().flatten().filter_map(|slice| now.slices.get(slice));
-        let service = now.services.get(key);
+        let service = now.services.get(key).filter(|_| self.naming.exposes(&key.namespace));
         let old = self.index.services.get(&labels).cloned();
         // The same labels everywhere: they are one piece of memory.
         let labels = old.as_ref().map_or(labels, |old| old.key.clone());
-        let new = service.and_then(|service| Entry::new(labels.clone(), service, slices, self.naming)).map(Arc::new);
+        let new = service.and_then(|service| Entry::new(labels.clone(), service, slices, &self.naming)).map(Arc::new);
         let (before, after) = (own_addresses(old.as_deref()), own_addresses(new.as_deref()));
         update_addresses(&mut self.index.cluster_ips, &before, &after, &labels);
         let (before, after) = (endpoint_addresses(old.as_deref()), endpoint_addresses(new.as_deref()));

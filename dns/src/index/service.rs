@@ -3,7 +3,7 @@
 use crate::wire::{CLASS_IN, append_wire, rtype};
 use sdn_cluster::model::{EndpointSlice, Protocol, Service, ServiceType};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -86,12 +86,14 @@ pub(crate) struct EndpointPort {
 }
 
 /// How names are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Naming {
     /// TTL of records, in seconds.
     pub(crate) ttl: u32,
     /// An endpoint without a hostname is called as its pod.
     pub(crate) pod_names: bool,
+    /// The namespaces that have names; `None` for all.
+    pub(crate) namespaces: Option<Arc<BTreeSet<String>>>,
 }
 
 // === impl Entry ===
@@ -102,7 +104,7 @@ impl Entry {
         key: Arc<[u8]>,
         service: &Service,
         slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
-        naming: Naming,
+        naming: &Naming,
     ) -> Option<Self> {
         if service.service_type == ServiceType::ExternalName {
             let target = external_name(service)?;
@@ -140,6 +142,15 @@ fn external_name(service: &Service) -> Option<Box<[u8]>> {
     let is_name = text.parse::<IpAddr>().is_err() && !text.is_empty() && append_wire(text, &mut wire);
     wire.push(0);
     (is_name && wire.len() <= crate::wire::MAX_NAME).then(|| wire.into())
+}
+
+// === impl Naming ===
+
+impl Naming {
+    /// Whether names of the namespace are given out.
+    pub(super) fn exposes(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
+    }
 }
 
 // === impl Encoded ===
@@ -185,7 +196,7 @@ fn fixed(rtype: u16, ttl: u32, length: u8) -> [u8; 10] {
 // === impl Endpoints ===
 
 impl Endpoints {
-    fn new<'a>(slices: impl Iterator<Item = &'a Arc<EndpointSlice>>, naming: Naming) -> Self {
+    fn new<'a>(slices: impl Iterator<Item = &'a Arc<EndpointSlice>>, naming: &Naming) -> Self {
         let mut found: BTreeMap<Endpoint, Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices {
             for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {

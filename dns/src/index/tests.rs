@@ -7,7 +7,7 @@ use sdn_cluster::{
 };
 use std::collections::BTreeMap;
 
-const NAMING: Naming = Naming { ttl: 5, pod_names: false };
+const NAMING: Naming = Naming { ttl: 5, pod_names: false, namespaces: None };
 
 /// One change of a cluster so small that changes meet.
 #[derive(Clone, Debug)]
@@ -70,18 +70,18 @@ fn apply(snapshot: &mut Snapshot, step: &Step) {
 }
 
 /// All that an index has, in an order of its own. Several at one address come in the order in which they did.
-fn contents(index: &Index) -> (BTreeMap<Vec<u8>, String>, BTreeMap<Vec<u8>, Namespace>, Vec<String>) {
+fn contents(index: &Index) -> (BTreeMap<Vec<u8>, String>, Vec<String>) {
     let services = index.services.iter().map(|(key, entry)| (key.to_vec(), format!("{entry:?}"))).collect();
-    let namespaces = index.namespaces.iter().map(|(label, namespace)| (label.to_vec(), *namespace)).collect();
-    let mut addresses = Vec::new();
+    let namespaces = index.namespaces.iter().map(|(label, namespace)| format!("{label:?} {namespace:?}"));
+    let mut others: Vec<String> = namespaces.collect();
     for (at, owners) in index.cluster_ips.iter().chain(index.endpoints.iter()) {
-        addresses.extend(owners.as_slice().iter().map(|owner| format!("{at} {owner:?}")));
+        others.extend(owners.as_slice().iter().map(|owner| format!("{at} {owner:?}")));
     }
     for (at, pods) in &index.pods {
-        addresses.extend(pods.as_slice().iter().map(|pod| format!("{at} {pod:?}")));
+        others.extend(pods.as_slice().iter().map(|pod| format!("{at} {pod:?}")));
     }
-    addresses.sort();
-    (services, namespaces, addresses)
+    others.sort();
+    (services, others)
 }
 
 proptest! {

@@ -201,7 +201,9 @@ impl<F: Forwarder> Connection<F> {
                     let _guard = PanicGuard(&engine.shared);
                     let reply = engine.answer_later(*later).await;
                     // Who closed the connection does not wait for it.
-                    drop(answers.send((reply, permit)).await);
+                    if !reply.is_empty() {
+                        drop(answers.send((reply, permit)).await);
+                    }
                 });
                 true
             }

@@ -210,8 +210,8 @@ async fn connections_carry_many_queries_and_answers_overtake() {
         stream.write_all(part).unwrap();
     }
     let mut ids = [(); 3].map(|()| read_framed(&mut stream).metadata.id);
-    ids.sort_unstable();
-    assert_eq!(ids, [1, 2, 3]);
+    ids[..2].sort_unstable();
+    assert_eq!(ids, [2, 3, 1]);
     drop(stream);
     server.handle.stop().await;
 }
@@ -353,4 +353,19 @@ async fn names_that_are_none_are_refused() {
         let result = start(config, Sockets::default(), receiver.clone(), Known::new(true));
         assert!(matches!(result, Err(Error::Name { .. })), "{zone:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_others_is_answered_before_the_end() {
+    let server = Server::ready(loopback()).await;
+    let socket = client(server.udp[0]);
+    for _ in 0..50 {
+        socket.send(&query("slow.example.com.", "A").to_bytes().unwrap()).unwrap();
+    }
+    // All have been taken when the last of the socket's queue is.
+    exchange(&socket, "api.shop.svc.cluster.local.", "A");
+    server.handle.stop().await;
+    socket.set_nonblocking(true).unwrap();
+    let left = (0..50).filter(|_| socket.recv(&mut [0; 512]).is_ok()).count();
+    assert_eq!(left, 50);
 }

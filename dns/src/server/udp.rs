@@ -16,6 +16,7 @@ use nix::{
     sys::socket::{MsgFlags, SockaddrStorage, sendto},
 };
 use std::{
+    convert::Infallible,
     net::UdpSocket,
     os::fd::AsRawFd,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,7 +24,10 @@ use std::{
     thread::{self, JoinHandle},
     time::Instant,
 };
-use tokio::{runtime, sync::watch};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
 
 /// A socket's thread.
 struct Worker<F> {
@@ -32,6 +36,8 @@ struct Worker<F> {
     stats: Arc<Stats>,
     runtime: runtime::Handle,
     stopped: watch::Receiver<bool>,
+    /// Held by every query that waits for others.
+    wait: mpsc::Sender<Infallible>,
 }
 
 /// Starts the thread of a socket.
@@ -40,7 +46,7 @@ pub(super) fn start<F: Forwarder>(
     socket: UdpSocket,
     engine: Arc<Engine<F>>,
     stats: Arc<Stats>,
-    stopped: watch::Receiver<bool>,
+    (stopped, wait): (watch::Receiver<bool>, mpsc::Sender<Infallible>),
 ) -> Result<JoinHandle<()>, Error> {
     // The thread waits in the one call that takes messages; the timeout is for it to see that it is to end.
     let prepared = socket
@@ -49,7 +55,7 @@ pub(super) fn start<F: Forwarder>(
         .and_then(|()| socket.set_write_timeout(Some(STOP_PATIENCE)));
     prepared.map_err(|source| socket_error("UDP", socket.local_addr(), source))?;
     let runtime = runtime::Handle::current();
-    let worker = Worker { socket: Arc::new(socket), engine, stats, runtime, stopped };
+    let worker = Worker { socket: Arc::new(socket), engine, stats, runtime, stopped, wait };
     let run = move || {
         // What a message did to this thread ends with it: the next one begins with nothing of it.
         while catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
@@ -106,7 +112,7 @@ impl<F: Forwarder> Worker<F> {
 
     /// Has a query answered that others have to be asked for.
     fn answer_later(&self, later: Later, peer: SockaddrStorage) {
-        let (engine, socket) = (self.engine.clone(), self.socket.clone());
+        let (engine, socket, wait) = (self.engine.clone(), self.socket.clone(), self.wait.clone());
         self.runtime.spawn(async move {
             let _guard = PanicGuard(&engine.shared);
             let reply = engine.answer_later(later).await;
@@ -114,6 +120,7 @@ impl<F: Forwarder> Worker<F> {
             if !reply.is_empty() && sendto(socket.as_raw_fd(), &reply, &peer, flags).is_err() {
                 engine.shared.unsent.fetch_add(1, Ordering::Relaxed);
             }
+            drop(wait);
         });
     }
 }

@@ -116,7 +116,7 @@ fn parse_other(message: &[u8], name: Name, rtype: u16, class: u16, end: usize) -
         version: edns.version(),
         dnssec_ok: edns.flags().dnssec_ok,
     });
-    if parsed.signature.is_some() {
+    if parsed.additionals.iter().any(|record| u16::from(record.record_type()) == rtype::TSIG) {
         return fail(rcode::NOTAUTH, Some(end), edns);
     }
     check(Query { message, name, rtype, class, edns }, end)

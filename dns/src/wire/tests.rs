@@ -32,6 +32,17 @@ fn with(message: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     changed
 }
 
+/// The same message with a TSIG record, whose key nobody has.
+fn signed(message: &[u8]) -> Vec<u8> {
+    with(message, |m| {
+        m[11] = 1;
+        // The key's name, TSIG, ANY, TTL, length; algorithm, time, fudge, no MAC, the id, no error, nothing else.
+        m.extend(b"\x03key\x00\x00\xfa\x00\xff\x00\x00\x00\x00\x00\x1d");
+        m.extend(b"\x0bhmac-sha256\x00");
+        m.extend([0, 0, 0, 0, 0, 1, 1, 44, 0, 0, 0x12, 0x34, 0, 0, 0, 0]);
+    })
+}
+
 #[test]
 fn what_is_answered_and_how() {
     let base = plain("www.example.com.");
@@ -93,6 +104,7 @@ fn what_is_answered_and_how() {
             }),
             Some(rcode::NOERROR),
         ),
+        ("a signature", signed(&base), Some(rcode::NOTAUTH)),
         ("a record that is not there", with(&base, |m| m[7] = 1), Some(rcode::FORMERR)),
     ];
     for (what, message, expected) in rows {
