@@ -2,6 +2,8 @@
 
 mod format;
 
+pub use format::{backend_name, server_name};
+
 use std::{net::UdpSocket, os::unix::net::UnixDatagram, sync::Arc, time::Instant};
 
 use format::Format;

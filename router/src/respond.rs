@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use page::{Pages, refuse};
+pub use page::{Pages, refuse, say};
 pub use tunnel::tunnel;
 
 use crate::{

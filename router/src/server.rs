@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -34,7 +34,7 @@ use crate::{
     listen::{self, Door},
     log::{Log, Sink},
     respond::Pages,
-    stats::{self, Totals},
+    stats::{self, Authorize, Totals},
     table::SharedTable,
     tls::{Contexts, TlsFault},
 };
@@ -53,6 +53,8 @@ pub struct Start {
     pub sources: Vec<IpAddr>,
     /// Where access is logged besides what the settings say.
     pub sink: Option<Sink>,
+    /// Who may see statistics besides the user that the settings name; `None`: nobody.
+    pub authorize: Option<Authorize>,
 }
 
 /// A running router.
@@ -84,8 +86,8 @@ pub struct Shared {
     pub is_synced: AtomicBool,
     /// Told to stop: not ready for more.
     pub is_stopping: AtomicBool,
-    /// Connections of clients.
-    pub connections: AtomicU32,
+    /// Who may see statistics besides the user that the settings name.
+    pub authorize: Option<Authorize>,
     /// When the router was started.
     pub started: Instant,
 }
@@ -132,11 +134,11 @@ impl Server {
             pages: Pages::read(&settings),
             tls: Contexts::new(&settings)?,
             sources: start.sources,
+            authorize: start.authorize,
             stats: Totals::default(),
             log: Log::new(&settings, start.sink).map_err(StartError::Log)?,
             is_synced: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
-            connections: AtomicU32::new(0),
             started: Instant::now(),
             table: start.table,
         });

@@ -4,7 +4,7 @@
 mod counters;
 mod door;
 mod metrics;
-mod page;
+mod report;
 
 pub use counters::{Count, Counters, Snapshot, Totals};
-pub use door::serve;
+pub use door::{Authorize, serve};

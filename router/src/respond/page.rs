@@ -89,17 +89,31 @@ pub async fn refuse(core: &Core, client: &mut Client, exchange: &mut Exchange, a
         None if answer.location.is_some() => (HTML, &b""[..]),
         None => (HTML, plain.as_bytes()),
     };
+    let mut fields = vec![("Cache-Control", "no-cache")];
+    match &answer.location {
+        Some(location) => fields.push(("Location", location)),
+        None => fields.push(("Content-Type", std::str::from_utf8(content_type).unwrap_or("text/html"))),
+    }
+    say(client, exchange, answer.status, &fields, body, keeps).await
+}
+
+/// Answers a client with fields and a body; false if it did not take all of it.
+pub async fn say(
+    client: &mut Client,
+    exchange: &mut Exchange,
+    status: u16,
+    fields: &[(&str, &str)],
+    body: &[u8],
+    keeps: bool,
+) -> bool {
     let out = &mut exchange.down;
     out.clear();
     let version = exchange.request.version;
-    http1::status_line(&mut out.before, version, answer.status, b"");
-    if let Some(location) = &answer.location {
-        field(&mut out.before, b"Location", location.as_bytes());
-    } else {
-        field(&mut out.before, b"Content-Type", content_type);
+    http1::status_line(&mut out.before, version, status, b"");
+    for (name, value) in fields {
+        field(&mut out.before, name.as_bytes(), value.as_bytes());
     }
-    field(&mut out.before, b"Cache-Control", b"no-cache");
-    field(&mut out.before, b"Content-Length", body.len().to_string().as_bytes());
+    crate::forward::write_length(&mut out.before, body.len() as u64);
     match (version, keeps) {
         (Version::Http11, false) => field(&mut out.before, b"Connection", b"close"),
         (Version::Http10, true) => field(&mut out.before, b"Connection", b"keep-alive"),
@@ -107,7 +121,7 @@ pub async fn refuse(core: &Core, client: &mut Client, exchange: &mut Exchange, a
     }
     out.before.extend_from_slice(b"\r\n");
     let body = if exchange.request.is_head(&exchange.head) { &[] } else { body };
-    send(client, exchange, answer.status, body).await
+    send(client, exchange, status, body).await
 }
 
 async fn send(client: &mut Client, exchange: &mut Exchange, status: u16, body: &[u8]) -> bool {

@@ -385,3 +385,16 @@ fn holds_clients_to_allow_lists_and_limits() {
     let statuses: Vec<String> = (0..5).map(|_| get("limited.example")[9..12].to_owned()).collect();
     assert_eq!(statuses, ["200", "200", "200", "429", "429"]);
 }
+
+/// One connection, many requests: for a look at what the router's thread does for each (`strace -f`).
+#[test]
+#[ignore = "measures nothing by itself"]
+fn serves_many_on_one_connection() {
+    let pod = Pod::saying(HELLO);
+    let world = World::plain(&[Sample::plain(pod.address)]);
+    let mut stream = connect(world.http);
+    for _ in 0..2000 {
+        stream.write_all(get("").as_bytes()).unwrap();
+        assert!(read_response(&mut stream).ends_with("hello"));
+    }
+}

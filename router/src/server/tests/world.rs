@@ -59,6 +59,7 @@ impl World {
             stats: vec![stats_socket],
             sources: Vec::new(),
             sink: Some(Arc::new(move |line| sink.lock().unwrap().push(line.to_owned()))),
+            authorize: Some(Arc::new(|token| Box::pin(async move { token == "right" }))),
         });
         Self { http, https, stats, table, log, server: Some(server.unwrap()) }
     }
