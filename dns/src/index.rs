@@ -1,6 +1,7 @@
 //! What the cluster's names lead to, as it is at one moment: immutable, shared in most of its parts with the one before.
 
 mod build;
+mod label;
 mod service;
 
 use crate::wire::{MAX_NAME, Name};
@@ -11,7 +12,8 @@ use std::{
 };
 
 pub(crate) use build::Builder;
-pub(crate) use service::{Encoded, Endpoints, Entry, Label, Naming, ServiceKind, dashed_address, record4, record6};
+pub(crate) use label::{Label, dashed_address};
+pub(crate) use service::{Encoded, Endpoints, Entry, Naming, ServiceKind, record4, record6};
 
 /// All that is known. A clone is a few reference counts.
 #[derive(Clone, Debug, Default)]

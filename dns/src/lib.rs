@@ -13,6 +13,22 @@
 //! - **answer** writes the message: what the index has encoded before, with the query's id, case, and a random order.
 //!
 //! What is not the cluster's goes to the [`forward`]er. A query loads the index once, at its start.
+//!
+//! ```no_run
+//! # async fn example(
+//! #     snapshots: tokio::sync::watch::Receiver<sdn_cluster::Snapshot>,
+//! #     forwarder: impl sdn_dns::forward::Forwarder,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use sdn_dns::{Config, Sockets};
+//! use std::net::{TcpListener, UdpSocket};
+//!
+//! let (udp, tcp) = (vec![UdpSocket::bind("127.0.0.1:5353")?], vec![TcpListener::bind("127.0.0.1:5353")?]);
+//! let resolver = sdn_dns::start(Config::default(), Sockets { udp, tcp }, snapshots, forwarder)?;
+//! tokio::signal::ctrl_c().await?;
+//! resolver.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) unsent: AtomicU64,
     /// Connections that are open.
     pub(crate) connections: AtomicU64,
+    /// The threads of sockets are to end: what a thread can see without a lock.
+    pub(crate) stopping: AtomicBool,
     /// From a snapshot to its index in use.
     pub(crate) updates: Histogram<{ DURATIONS.len() }>,
 }

@@ -88,7 +88,7 @@ pub fn start<F: Forwarder>(
     let engine = &handle.engine;
     handle.threads.push(start_index(engine, naming, snapshots, stopped.clone())?);
     for (number, (socket, stats)) in sockets.udp.into_iter().zip(stats).enumerate() {
-        handle.threads.push(udp::start(number, socket, engine.clone(), stats, (stopped.clone(), wait.clone()))?);
+        handle.threads.push(udp::start(number, socket, engine.clone(), stats, wait.clone())?);
     }
     for listener in sockets.tcp {
         let serving = tcp::serve(listener, engine.clone(), tcp_limits, stopped.clone())?;
@@ -246,7 +246,7 @@ impl<F: Forwarder> Handle<F> {
     /// Stops: queries that have come are answered, connections are closed when theirs are.
     pub async fn stop(mut self) {
         self.lameduck();
-        self.stop.send_replace(true);
+        self.signal_stop();
         while self.tasks.join_next().await.is_some() {}
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
@@ -260,9 +260,16 @@ impl<F: Forwarder> Handle<F> {
     }
 }
 
+impl<F> Handle<F> {
+    fn signal_stop(&self) {
+        self.engine.shared.stopping.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+    }
+}
+
 impl<F> Drop for Handle<F> {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.signal_stop();
     }
 }
 

@@ -543,9 +543,10 @@ fn fnv(text: &str) -> String {
 #[test]
 fn ttl_is_what_was_configured() {
     let rig = |ttl| Rig::with(&cluster(), Config { ttl, ..config() }, true);
-    for ttl in [0, 30, 3600] {
-        let reply = rig(ttl).ask("api.shop.svc.cluster.local.", "A");
+    for (given, ttl) in [(0, 0), (30, 30), (3600, 3600), (3601, 3600)] {
+        let reply = rig(given).ask("api.shop.svc.cluster.local.", "A");
         assert_eq!(text(&reply.answers), [format!("api.shop.svc.cluster.local. {ttl} A 172.30.0.20")]);
+        assert!(rig(given).ask("no.shop.svc.cluster.local.", "A").authorities.iter().all(|soa| soa.ttl == ttl));
     }
 }
 

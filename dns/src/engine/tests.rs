@@ -237,3 +237,17 @@ fn no_message_does_harm() {
     let grown = resident().saturating_sub(settled);
     assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
 }
+
+#[test]
+fn edns_is_answered_with_edns_and_its_flag() {
+    let mut rig = Rig::new();
+    for dnssec_ok in [false, true] {
+        let mut message = query("api.shop.svc.cluster.local.", "A");
+        message.edns.as_mut().unwrap().set_dnssec_ok(dnssec_ok);
+        let reply = rig.ask_bytes(&message.to_bytes().unwrap(), "10.128.2.2", Transport::Udp).unwrap();
+        let edns = decode(&reply).edns.unwrap();
+        assert_eq!((edns.flags().dnssec_ok, edns.version(), edns.max_payload()), (dnssec_ok, 0, 1232));
+    }
+    let reply = rig.ask_bytes(&bytes("api.shop.svc.cluster.local.", "A", None), "10.128.2.2", Transport::Udp).unwrap();
+    assert!(decode(&reply).edns.is_none());
+}

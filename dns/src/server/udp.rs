@@ -24,10 +24,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Instant,
 };
-use tokio::{
-    runtime,
-    sync::{mpsc, watch},
-};
+use tokio::{runtime, sync::mpsc};
 
 /// A socket's thread.
 struct Worker<F> {
@@ -35,7 +32,6 @@ struct Worker<F> {
     engine: Arc<Engine<F>>,
     stats: Arc<Stats>,
     runtime: runtime::Handle,
-    stopped: watch::Receiver<bool>,
     /// Held by every query that waits for others.
     wait: mpsc::Sender<Infallible>,
 }
@@ -46,7 +42,7 @@ pub(super) fn start<F: Forwarder>(
     socket: UdpSocket,
     engine: Arc<Engine<F>>,
     stats: Arc<Stats>,
-    (stopped, wait): (watch::Receiver<bool>, mpsc::Sender<Infallible>),
+    wait: mpsc::Sender<Infallible>,
 ) -> Result<JoinHandle<()>, Error> {
     // The thread waits in the one call that takes messages; the timeout is for it to see that it is to end.
     let prepared = socket
@@ -55,7 +51,7 @@ pub(super) fn start<F: Forwarder>(
         .and_then(|()| socket.set_write_timeout(Some(STOP_PATIENCE)));
     prepared.map_err(|source| socket_error("UDP", socket.local_addr(), source))?;
     let runtime = runtime::Handle::current();
-    let worker = Worker { socket: Arc::new(socket), engine, stats, runtime, stopped, wait };
+    let worker = Worker { socket: Arc::new(socket), engine, stats, runtime, wait };
     let run = move || {
         // What a message did to this thread ends with it: the next one begins with nothing of it.
         while catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
@@ -72,7 +68,7 @@ impl<F: Forwarder> Worker<F> {
         let mut received = Received::new();
         let mut replies = Replies::new();
         let mut work = Workspace::new();
-        while !*self.stopped.borrow() {
+        while !self.engine.shared.stopping.load(Ordering::Relaxed) {
             match received.receive(&self.socket) {
                 Ok(count) => self.answer(&received, count, &mut replies, &mut work),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}

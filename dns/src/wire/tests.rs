@@ -242,7 +242,7 @@ fn a_reply_to_another_question_is_not_appended() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Whatever comes: never a panic, and what is a query to us is one to hickory.
     #[test]
