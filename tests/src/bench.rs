@@ -7,6 +7,7 @@ mod agent;
 mod contest;
 mod cpu;
 mod datagrams;
+pub mod dns;
 mod flows;
 #[expect(unsafe_code, reason = "perf_event_open and bpf have no safe wrapper here")]
 mod kernel;

@@ -51,6 +51,9 @@ enum Action {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Answer DNS for the benchmark that started this
+    #[command(hide = true)]
+    ServeDns(crate::bench::dns::serve::Serve),
     /// Remove a lab when standard input ends; started by every lab for itself
     #[command(hide = true)]
     Reap {
@@ -219,6 +222,7 @@ impl Command {
             Action::Down(arguments) => down::run(&arguments),
             Action::Demo(arguments) => demo::run(&arguments),
             Action::Bench(arguments) => bench::run(&arguments),
+            Action::ServeDns(arguments) => crate::bench::dns::serve::run(&arguments).map(|()| 0),
             Action::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "sdn-lab", &mut std::io::stdout());
                 Ok(0)

@@ -25,6 +25,8 @@ pub struct Arguments {
 enum Benchmark {
     /// Pods against kernel bridge and kernel VXLAN: throughput, cycles per byte, latency, time per packet
     Pods,
+    /// The node's resolver against Knot, dnsmasq and unbound: CPU per query, latency, memory, changes under load
+    Dns,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -52,6 +54,7 @@ impl Benchmark {
     fn name(self) -> &'static str {
         match self {
             Self::Pods => "pods",
+            Self::Dns => "dns",
         }
     }
 }

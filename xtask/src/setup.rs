@@ -33,7 +33,7 @@ struct Tool {
     purpose: Purpose,
 }
 
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 7] = [
     Tool {
         command: "ip",
         package: "iproute2",
@@ -42,6 +42,10 @@ const TOOLS: [Tool; 3] = [
     },
     Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purpose: Purpose::Base },
     Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purpose: Purpose::Bench },
+    Tool { command: "dnsperf", package: "dnsperf", reason: "asks resolvers", purpose: Purpose::Bench },
+    Tool { command: "knotd", package: "knot", reason: "a DNS server to compare with", purpose: Purpose::Bench },
+    Tool { command: "dnsmasq", package: "dnsmasq-base", reason: "a resolver to compare with", purpose: Purpose::Bench },
+    Tool { command: "unbound", package: "unbound", reason: "a resolver to compare with", purpose: Purpose::Bench },
 ];
 
 /// One thing to install.

@@ -82,7 +82,8 @@ impl Memory {
     }
 }
 
-fn kibibytes(process: Pid, file: &str, field: &str) -> Result<u64> {
+/// A field of a file of a process, in KiB.
+pub(super) fn kibibytes(process: Pid, file: &str, field: &str) -> Result<u64> {
     let path = format!("/proc/{process}/{file}");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());

@@ -160,15 +160,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { kernel, processor, processors, busy } = &self.machine;
-        writeln!(f, "Linux {kernel}, {processors} × {processor}; {} only, underlay MTU {}", self.family, UNDERLAY_MTU)?;
-        if *busy > BUSY {
-            let percent = busy * 100.0;
-            writeln!(
-                f,
-                "NOT QUIET: others used {percent:.0} % of the machine when this began; the numbers mean little"
-            )?;
-        }
+        writeln!(f, "{}; {} only, underlay MTU {}", self.machine, self.family, UNDERLAY_MTU)?;
         if !self.comparisons.is_empty() {
             let (rounds, seconds) = (self.rounds, self.seconds);
             writeln!(f, "medians of {rounds} interleaved rounds, {seconds} s each; theirs: {}", self.theirs())?;
@@ -235,7 +227,7 @@ fn single_row(what: String, value: f64, show: impl Fn(f64) -> String, target: Op
     [what, show(value), String::new(), String::new(), limit, met]
 }
 
-fn yes_no(met: Option<bool>) -> String {
+pub(super) fn yes_no(met: Option<bool>) -> String {
     met.map_or("", |met| if met { "yes" } else { "NO" }).into()
 }
 
@@ -271,7 +263,8 @@ impl Comparison {
 }
 
 impl Target {
-    fn is_met(self, ours: f64, ratio: Ratio) -> bool {
+    /// Whether a median and its ratio reach it.
+    pub(super) fn is_met(self, ours: f64, ratio: Ratio) -> bool {
         match self {
             Self::LowerBoundAbove(limit) => ratio.low > limit,
             Self::RatioAtMost(limit) => ratio.ratio <= limit,
@@ -346,6 +339,20 @@ impl Serialize for Quantity {
 }
 
 // === impl Machine ===
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, processor, processors, busy } = self;
+        if *busy > BUSY {
+            let percent = busy * 100.0;
+            writeln!(
+                f,
+                "NOT QUIET: others used {percent:.0} % of the machine when this began; the numbers mean little"
+            )?;
+        }
+        write!(f, "Linux {kernel}, {processors} × {processor}")
+    }
+}
 
 impl Machine {
     /// Looks.
