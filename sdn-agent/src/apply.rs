@@ -32,7 +32,7 @@ pub use converge::Entries;
 pub use handle::Handle;
 
 use converge::Actual;
-use kernel::{Kernel, Tables};
+use kernel::{Kernel, Refused, Tables};
 
 /// Between two passes for what was refused, whatever is due: a pass walks what has not settled.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -161,6 +161,8 @@ struct Task<K> {
     sources: Sources,
     names: Names,
     applied: watch::Sender<Applied>,
+    /// Sets that were replaced wait for it.
+    grace: Option<JoinHandle<Result<(), Refused>>>,
 }
 
 // === impl Task ===
@@ -186,8 +188,8 @@ impl<K: Kernel> Task<K> {
             snapshot: sources.snapshots.borrow_and_update().clone(),
             pods: pods.into_iter().map(|pod| (pod.attachment(), pod)).collect(),
         };
-        let plan = Plan::new(inputs, actual.indices());
-        Self { kernel, actual, plan, sources, names, applied: watch::Sender::default() }
+        let plan = Plan::new(inputs, actual.indices(), actual.seed());
+        Self { kernel, actual, plan, sources, names, applied: watch::Sender::default(), grace: None }
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
@@ -210,11 +212,36 @@ impl<K: Kernel> Task<K> {
                 },
                 () = self.sources.changed() => self.follow(|_| {}).await,
                 () = retry => self.pass(Instant::now()).await,
+                waited = over(&mut self.grace) => self.collect(waited).await,
                 _ = verify.tick() => {
                     self.actual.links.doubt_all();
                     self.pass(Instant::now()).await;
                 }
             }
+        }
+    }
+
+    /// Removes what is left of replaced sets, when no program can be in the middle of them.
+    async fn collect(&mut self, waited: Result<(), Refused>) {
+        self.grace = None;
+        match waited {
+            Ok(()) => {
+                let removed = self.actual.collect(&self.plan, &mut self.kernel, Instant::now()).await;
+                let entries = self.actual.entries();
+                self.applied
+                    .send_modify(|applied| (applied.writes, applied.entries) = (applied.writes + removed, entries));
+                self.begin_collecting();
+            }
+            Err(refused) => {
+                tracing::warn!("replaced policy sets stay until the next change: {}", refused.cause);
+                self.actual.spare();
+            }
+        }
+    }
+
+    fn begin_collecting(&mut self) {
+        if self.grace.is_none() && self.actual.begin_collecting() {
+            self.grace = Some(tokio::spawn(self.kernel.grace_period()));
         }
     }
 
@@ -310,6 +337,7 @@ impl<K: Kernel> Task<K> {
 
     async fn pass(&mut self, began: Instant) {
         let writes = self.actual.converge(&mut self.plan, &mut self.kernel, Instant::now()).await;
+        self.begin_collecting();
         let failures: Arc<[Failing]> = self.actual.failures().into();
         let problems = self.problems();
         let (inputs, actual, complete) = (self.plan.inputs(), &self.actual, self.plan.is_complete());
@@ -376,6 +404,14 @@ impl Sources {
             uplink,
             ..old.clone()
         }
+    }
+}
+
+/// When a grace period is over; never where none is waited for.
+async fn over(grace: &mut Option<JoinHandle<Result<(), Refused>>>) -> Result<(), Refused> {
+    match grace {
+        Some(waiting) => waiting.await.unwrap_or_else(|error| Err(Refused { cause: error.to_string(), full: false })),
+        None => std::future::pending().await,
     }
 }
 

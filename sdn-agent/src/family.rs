@@ -83,6 +83,11 @@ impl<A: Family> Cidr<A> {
         let address = A::from_ip(network.network())?;
         Some(Self { length: u32::from(network.prefix_len()), address })
     }
+
+    /// The network as people write it; `None` for a length that its family does not have.
+    pub fn net(self) -> Option<IpNet> {
+        IpNet::new(self.address.ip(), u8::try_from(self.length).ok()?).ok()
+    }
 }
 
 impl<A: Family> fmt::Display for Cidr<A> {

@@ -38,9 +38,12 @@ pub(super) struct Column<K: Ord, V> {
     actual: OrdMap<K, V>,
     failing: BTreeMap<K, Retry<V>>,
     change: fn(K, Option<V>) -> Change,
-    /// Flows remember what the entries said.
-    remembered: bool,
+    /// Whether flows have to look again when an entry becomes another: they remember what it said.
+    alters: Alters<V>,
 }
+
+/// Whether a change of an entry, from what to what, is one that flows have to look at.
+pub(super) type Alters<V> = fn(Option<&V>, Option<&V>) -> bool;
 
 /// What the kernel refused, and when it is asked again.
 #[derive(Clone, Debug)]
@@ -74,12 +77,21 @@ impl Pass {
 impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
     /// `actual` is what the kernel was found to hold.
     pub(super) fn new(actual: impl IntoIterator<Item = (K, V)>, change: fn(K, Option<V>) -> Change) -> Self {
-        Self { actual: actual.into_iter().collect(), failing: BTreeMap::new(), change, remembered: true }
+        Self::altering(actual, change, |old, _| old.is_some())
     }
 
     /// A column like [`Column::new`], of entries that no flow remembers.
     pub(super) fn apart(actual: impl IntoIterator<Item = (K, V)>, change: fn(K, Option<V>) -> Change) -> Self {
-        Self { remembered: false, ..Self::new(actual, change) }
+        Self::altering(actual, change, |_, _| false)
+    }
+
+    /// A column of which `alters` says what flows have to look at.
+    pub(super) fn altering(
+        actual: impl IntoIterator<Item = (K, V)>,
+        change: fn(K, Option<V>) -> Change,
+        alters: Alters<V>,
+    ) -> Self {
+        Self { actual: actual.into_iter().collect(), failing: BTreeMap::new(), change, alters }
     }
 
     /// What the kernel holds.
@@ -123,14 +135,14 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
         self.failing.retain(|key, _| self.actual.get(key) != wanted.get(key));
         let actual = self.actual.clone();
         for difference in changes(&actual, wanted) {
-            let (key, value, was_there) = match difference {
-                Difference::Added(key, value) => (key, value, false),
-                Difference::Changed { key, new, .. } => (key, new, true),
+            let (key, value, old) = match difference {
+                Difference::Added(key, value) => (key, value, None),
+                Difference::Changed { key, old, new } => (key, new, Some(old)),
                 Difference::Removed(..) => continue,
             };
-            if applies(was_there) && self.write(key, Some(value), kernel, pass).await {
+            if applies(old.is_some()) && self.write(key, Some(value), kernel, pass).await {
                 self.actual.insert(key.clone(), value.clone());
-                pass.altered |= was_there && self.remembered;
+                pass.altered |= (self.alters)(old, Some(value));
             }
         }
     }
@@ -140,15 +152,15 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
         let actual = self.actual.clone();
         let mut made_room = false;
         for difference in changes(&actual, wanted) {
-            let Difference::Removed(key, _) = difference else { continue };
+            let Difference::Removed(key, old) = difference else { continue };
             if self.write(key, None, kernel, pass).await {
                 self.actual.remove(key);
-                pass.altered |= self.remembered;
+                pass.altered |= (self.alters)(Some(old), None);
                 made_room = true;
             }
         }
         if made_room {
-            self.failing.values_mut().filter(|retry| retry.full).for_each(|retry| retry.due = pass.now);
+            self.retry_full(pass);
         }
         // From here on the two share all but what failed, and the next difference is found without a look at the rest.
         let mut settled = wanted.clone();
@@ -159,6 +171,46 @@ impl<K: Ord + Clone + Debug, V: Clone + PartialEq> Column<K, V> {
             }
         }
         self.actual = settled;
+    }
+
+    /// Leaves what is there and not wanted, until [`Column::remove_keys`]. Returns its keys.
+    pub(super) fn leave(&mut self, wanted: &OrdMap<K, V>) -> Vec<K> {
+        let left: Vec<(K, V)> = changes(&self.actual, wanted)
+            .filter_map(|difference| match difference {
+                Difference::Removed(key, value) => Some((key.clone(), value.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut settled = wanted.clone();
+        settled.extend(left.iter().cloned());
+        for key in self.failing.keys() {
+            match self.actual.get(key) {
+                Some(value) => drop(settled.insert(key.clone(), value.clone())),
+                None => drop(settled.remove(key)),
+            }
+        }
+        self.actual = settled;
+        left.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Removes entries, unless they are wanted.
+    pub(super) async fn remove_keys(
+        &mut self,
+        keys: &[K],
+        wanted: &OrdMap<K, V>,
+        kernel: &mut impl Kernel,
+        pass: &mut Pass,
+    ) {
+        for key in keys.iter().filter(|key| !wanted.contains_key(*key)) {
+            if self.write(key, None, kernel, pass).await {
+                self.actual.remove(key);
+            }
+        }
+        self.retry_full(pass);
+    }
+
+    fn retry_full(&mut self, pass: &Pass) {
+        self.failing.values_mut().filter(|retry| retry.full).for_each(|retry| retry.due = pass.now);
     }
 
     /// When something refused is to be tried again.

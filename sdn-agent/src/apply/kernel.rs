@@ -1,11 +1,14 @@
 //! What apply writes, one entry at a time, and the kernel it writes to.
 
 use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
 
-use sdn_common::{Addr4, Addr6, Endpoint, Hook, Node, NodeState, Peer};
+use sdn_common::{Addr4, Addr6, Author, AuthorName, Endpoint, Hook, Identity, Node, NodeState, Peer, Rule, RuleKey};
 
 use crate::family::{Cidr, Family, unmapped};
 use crate::kernel::bpf::{Dataplane, Device, PinDirectory, Table, TableError};
+use crate::plan::policy::Authorship;
 
 /// One entry to be written, or to be removed where it has no value.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +22,10 @@ pub(super) enum Change {
     EndpointV6(Addr6, Option<Endpoint>),
     PeerV4(Addr4, Option<Peer>),
     PeerV6(Addr6, Option<Peer>),
+    Author(Author, Option<Arc<Authorship>>),
+    Rule(RuleKey, Option<Rule>),
+    BlockV4(Cidr<Addr4>, Option<Identity>),
+    BlockV6(Cidr<Addr6>, Option<Identity>),
     Link((Hook, u32), Option<Device>),
 }
 
@@ -28,7 +35,7 @@ pub(super) trait Kernel {
     fn write(&mut self, change: &Change) -> Result<(), Refused>;
 
     /// Returns when no program runs any more that was running before.
-    async fn wait_grace_period(&mut self) -> Result<(), Refused>;
+    fn grace_period(&mut self) -> impl Future<Output = Result<(), Refused>> + Send + 'static;
 }
 
 /// The kernel did not take a change.
@@ -46,6 +53,8 @@ pub(super) struct Tables {
     pub(super) state: Table<u32, NodeState>,
     pub(super) nodes: Table<u32, Node>,
     pub(super) tunnels: Table<Addr6, u32>,
+    pub(super) authors: Table<Author, AuthorName>,
+    pub(super) rules: Table<RuleKey, Rule>,
     pub(super) v4: FamilyTables<Addr4>,
     pub(super) v6: FamilyTables<Addr6>,
 }
@@ -56,6 +65,7 @@ pub(super) struct FamilyTables<A> {
     pub(super) subnets: Table<Cidr<A>, u32>,
     pub(super) endpoints: Table<A, Endpoint>,
     pub(super) peers: Table<A, Peer>,
+    pub(super) blocks: Table<Cidr<A>, Identity>,
 }
 
 // === impl Tables ===
@@ -67,15 +77,19 @@ impl Tables {
             state: Table::open(pins, "NODE_STATE")?,
             nodes: Table::open(pins, "NODES")?,
             tunnels: Table::open(pins, "TUNNELS")?,
+            authors: Table::open(pins, "AUTHORS")?,
+            rules: Table::open(pins, "POLICY_RULES")?,
             v4: FamilyTables {
                 subnets: Table::open(pins, "SUBNETS_V4")?,
                 endpoints: Table::open(pins, "ENDPOINTS_V4")?,
                 peers: Table::open(pins, "PEERS_V4")?,
+                blocks: Table::open(pins, "CIDRS_V4")?,
             },
             v6: FamilyTables {
                 subnets: Table::open(pins, "SUBNETS_V6")?,
                 endpoints: Table::open(pins, "ENDPOINTS_V6")?,
                 peers: Table::open(pins, "PEERS_V6")?,
+                blocks: Table::open(pins, "CIDRS_V6")?,
             },
             dataplane,
         })
@@ -99,16 +113,25 @@ impl Kernel for Tables {
             Change::EndpointV6(address, endpoint) => put(&self.v6.endpoints, address, endpoint.as_ref())?,
             Change::PeerV4(address, peer) => put(&self.v4.peers, address, peer.as_ref())?,
             Change::PeerV6(address, peer) => put(&self.v6.peers, address, peer.as_ref())?,
+            Change::Author(author, name) => {
+                put(&self.authors, author, name.as_deref().map(Authorship::to_kernel).as_ref())?;
+            }
+            Change::Rule(key, rule) => put(&self.rules, key, rule.as_ref())?,
+            Change::BlockV4(block, identity) => put(&self.v4.blocks, block, identity.as_ref())?,
+            Change::BlockV6(block, identity) => put(&self.v6.blocks, block, identity.as_ref())?,
             Change::Link((hook, _), Some(device)) => self.dataplane.attach(*hook, device).map_err(other)?,
             Change::Link((hook, ifindex), None) => self.dataplane.detach(*hook, *ifindex).map_err(other)?,
         }
         Ok(())
     }
 
-    async fn wait_grace_period(&mut self) -> Result<(), Refused> {
+    fn grace_period(&mut self) -> impl Future<Output = Result<(), Refused>> + Send + 'static {
         // Tens of milliseconds, in the kernel: not on the thread that everything else runs on.
-        let waited = tokio::task::spawn_blocking(crate::kernel::bpf::raw::wait_grace_period).await;
-        waited.map_err(|error| other(error.to_string()))?.map_err(|error| other(format!("membarrier: {error}")))
+        let waiting = tokio::task::spawn_blocking(crate::kernel::bpf::raw::wait_grace_period);
+        async move {
+            let waited = waiting.await.map_err(|error| other(error.to_string()))?;
+            waited.map_err(|error| other(format!("membarrier: {error}")))
+        }
     }
 }
 
@@ -140,6 +163,7 @@ pub(super) trait Changes: Family {
     fn subnet(subnet: Cidr<Self>, index: Option<u32>) -> Change;
     fn endpoint(address: Self, endpoint: Option<Endpoint>) -> Change;
     fn peer(address: Self, peer: Option<Peer>) -> Change;
+    fn block(block: Cidr<Self>, identity: Option<Identity>) -> Change;
 }
 
 impl Changes for Addr4 {
@@ -154,6 +178,10 @@ impl Changes for Addr4 {
     fn peer(address: Self, peer: Option<Peer>) -> Change {
         Change::PeerV4(address, peer)
     }
+
+    fn block(block: Cidr<Self>, identity: Option<Identity>) -> Change {
+        Change::BlockV4(block, identity)
+    }
 }
 
 impl Changes for Addr6 {
@@ -167,6 +195,10 @@ impl Changes for Addr6 {
 
     fn peer(address: Self, peer: Option<Peer>) -> Change {
         Change::PeerV6(address, peer)
+    }
+
+    fn block(block: Cidr<Self>, identity: Option<Identity>) -> Change {
+        Change::BlockV6(block, identity)
     }
 }
 
@@ -183,6 +215,11 @@ impl fmt::Display for Change {
             Self::EndpointV6(address, _) => write!(f, "endpoint {}", address.ip()),
             Self::PeerV4(address, _) => write!(f, "peer {}", address.ip()),
             Self::PeerV6(address, _) => write!(f, "peer {}", address.ip()),
+            Self::Author(_, Some(name)) => write!(f, "author {name}"),
+            Self::Author(author, None) => write!(f, "author {}", author.0),
+            Self::Rule(key, _) => write!(f, "rule of {}", crate::kernel::bpf::table::Key::describe(key)),
+            Self::BlockV4(block, _) => write!(f, "block {block}"),
+            Self::BlockV6(block, _) => write!(f, "block {block}"),
             Self::Link((hook, _), Some(device)) => write!(f, "program {} on {}", hook.program(), device.name),
             Self::Link((hook, ifindex), None) => write!(f, "program {} on interface {ifindex}", hook.program()),
         }

@@ -1,16 +1,18 @@
 mod node;
+mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use sdn_common::{Addr6, Endpoint, Node, NodeState, Peer};
+use sdn_common::{Addr6, Author, Endpoint, Identity, Node, NodeState, Peer, Rule, RuleKey};
 
 use super::kernel::{Change, Refused};
 use super::*;
 use crate::family::{Family, mapped};
 use crate::plan::Indices;
+use crate::plan::policy::{Authorship, Seed};
 use crate::plan::testing::*;
 
 // === A kernel that fails on demand ===
@@ -28,6 +30,9 @@ struct Model {
     subnets: BTreeMap<String, u32>,
     endpoints: BTreeMap<IpAddr, Endpoint>,
     peers: BTreeMap<IpAddr, Peer>,
+    authors: BTreeMap<Author, Arc<Authorship>>,
+    rules: BTreeMap<RuleKey, Rule>,
+    blocks: BTreeMap<String, Identity>,
     links: BTreeSet<(Hook, u32)>,
     /// Objects that are refused, as an error names them.
     refused: BTreeSet<String>,
@@ -52,13 +57,15 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    async fn wait_grace_period(&mut self) -> Result<(), Refused> {
+    fn grace_period(&mut self) -> impl Future<Output = Result<(), Refused>> + Send + 'static {
         let mut model = self.0.lock().unwrap();
-        if model.no_grace {
-            return Err(Refused { cause: "no grace".to_owned(), full: false });
-        }
-        model.log.push(Logged::Waited);
-        Ok(())
+        let outcome = if model.no_grace {
+            Err(Refused { cause: "no grace".to_owned(), full: false })
+        } else {
+            model.log.push(Logged::Waited);
+            Ok(())
+        };
+        std::future::ready(outcome)
     }
 }
 
@@ -80,6 +87,10 @@ impl Model {
             Change::EndpointV6(address, endpoint) => set(&mut self.endpoints, address.ip(), endpoint),
             Change::PeerV4(address, peer) => set(&mut self.peers, address.ip(), peer),
             Change::PeerV6(address, peer) => set(&mut self.peers, address.ip(), peer),
+            Change::Author(author, name) => set(&mut self.authors, author, name),
+            Change::Rule(key, rule) => set(&mut self.rules, key, rule),
+            Change::BlockV4(block, identity) => set(&mut self.blocks, block.to_string(), identity),
+            Change::BlockV6(block, identity) => set(&mut self.blocks, block.to_string(), identity),
             Change::Link(link, Some(_)) => {
                 assert!(self.state.is_some(), "a program without its settings drops everything");
                 self.links.insert(link);
@@ -116,6 +127,16 @@ impl Model {
         let peers = wanted.v4.peers.iter().map(|(address, peer)| (address.ip(), *peer));
         let peers = peers.chain(wanted.v6.peers.iter().map(|(address, peer)| (address.ip(), *peer)));
         same("peers", &self.peers, peers.collect())?;
+        let policies = &wanted.policies;
+        same(
+            "authors",
+            &self.authors,
+            policies.authors.iter().map(|(author, name)| (*author, name.clone())).collect(),
+        )?;
+        same("rules", &self.rules, policies.rules.iter().map(|(key, rule)| (*key, *rule)).collect())?;
+        let blocks = policies.cidrs_v4.iter().map(|(block, identity)| (block.to_string(), *identity));
+        let blocks = blocks.chain(policies.cidrs_v6.iter().map(|(block, identity)| (block.to_string(), *identity)));
+        same("blocks", &self.blocks, blocks.collect())?;
         let links: BTreeSet<_> = wanted.links.keys().copied().collect();
         if self.links != links {
             return Err(format!("links: {:?} instead of {links:?}", self.links));
@@ -135,7 +156,7 @@ struct Bench {
 
 impl Bench {
     fn new(inputs: Inputs) -> Self {
-        let plan = Plan::new(inputs, Indices::default());
+        let plan = Plan::new(inputs, Indices::default(), Seed::default());
         Self { fake: Fake::default(), actual: Actual::empty(), plan, now: Instant::now() }
     }
 
@@ -205,6 +226,10 @@ fn is_removal(change: &Change) -> bool {
         Change::EndpointV6(_, value) => value.is_none(),
         Change::PeerV4(_, value) => value.is_none(),
         Change::PeerV6(_, value) => value.is_none(),
+        Change::Author(_, value) => value.is_none(),
+        Change::Rule(_, value) => value.is_none(),
+        Change::BlockV4(_, value) => value.is_none(),
+        Change::BlockV6(_, value) => value.is_none(),
         Change::Link(_, value) => value.is_none(),
     }
 }
@@ -464,7 +489,7 @@ async fn nothing_is_removed_before_the_cluster_is_known() {
     // The agent starts again: it has its leases, and a snapshot that is not complete.
     let mut inputs = inputs().with_local(local("near", 17, &["10.128.0.2"]));
     inputs.snapshot.synced = false;
-    before.plan = Plan::new(inputs, before.actual.indices());
+    before.plan = Plan::new(inputs, before.actual.indices(), Seed::default());
     assert_eq!(before.pass().await, []);
     assert_eq!(before.fake.0.lock().unwrap().peers, held);
     // Pods of this node are known from the leases, so they may go.
@@ -495,7 +520,7 @@ async fn before_the_cluster_is_known_the_kernel_knows_better() {
     let earlier = sdn_cluster::model::Pod { uid: "earlier".into(), ..pod("far", "n1", &["10.128.2.2"]) };
     let mut inputs = two_nodes().with_pod(earlier).with_pod(pod("more", "n1", &["10.128.2.3"]));
     inputs.snapshot.synced = false;
-    bench.plan = Plan::new(inputs, bench.actual.indices());
+    bench.plan = Plan::new(inputs, bench.actual.indices(), Seed::default());
     let log = bench.pass().await;
     assert_eq!(names(&log), ["peer 10.128.2.3"]);
     assert_eq!(bench.fake.0.lock().unwrap().peers[&ip("10.128.2.2")], held);

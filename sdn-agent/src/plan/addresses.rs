@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use imbl::OrdMap;
 use sdn_cluster::model::{Pod, PodKey};
 use sdn_cni::Attachment;
-use sdn_common::{Endpoint, Identity, Peer, incarnation};
+use sdn_common::{Endpoint, Peer, incarnation};
 
 use super::nodes::{NodeTable, Owner, describe};
 use super::{Inputs, Problem};
@@ -23,12 +23,25 @@ pub(super) struct Claims {
     pods: OrdMap<IpAddr, Vec<PodKey>>,
 }
 
-/// What becomes of an address.
+/// What becomes of an address. Identities and sets are still to be written into it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Resolution {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) peer: Option<Peer>,
+    /// Who is believed.
+    pub(super) holder: Option<Holder>,
     pub(super) problems: Vec<Problem>,
+}
+
+/// Whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A node's.
+    Node(Owner),
+    /// A pod of this node's.
+    Local(Attachment),
+    /// A pod of another node's.
+    Pod(PodKey),
 }
 
 // === impl Claims ===
@@ -55,6 +68,11 @@ impl Claims {
         self.locals.keys().chain(self.pods.keys()).copied()
     }
 
+    /// The addresses between two that a pod of this node claims.
+    pub(super) fn locals_between(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
+        self.locals.range(first..=last).map(|(address, _)| *address)
+    }
+
     /// The addresses between two that a pod of another node claims.
     pub(super) fn pods_between(&self, first: IpAddr, last: IpAddr) -> impl Iterator<Item = IpAddr> {
         self.pods.range(first..=last).map(|(address, _)| *address)
@@ -67,7 +85,8 @@ impl Claims {
         let mut refuse = |object: String, cause: String| resolution.problems.push(Problem { object, cause });
         let mut holder = None;
         if let Some(owner) = table.owners.get(&address) {
-            resolution.peer = table.index_of(owner).map(|node| node_peer(owner, node));
+            resolution.peer = table.index_of(owner).map(node_peer);
+            resolution.holder = Some(Holder::Node(owner.clone()));
             holder = Some(describe(owner));
         }
         for pod in locals() {
@@ -75,6 +94,7 @@ impl Claims {
                 Some(holder) => refuse(pod.to_string(), taken(address, holder)),
                 None => {
                     resolution.endpoint = Some(endpoint(pod));
+                    resolution.holder = Some(Holder::Local(pod.attachment()));
                     holder = Some(pod.to_string());
                 }
             }
@@ -86,6 +106,7 @@ impl Claims {
                 (Ok(_), Some(holder)) => refuse(object, taken(address, holder)),
                 (Ok(peer), None) => {
                     resolution.peer = Some(peer);
+                    resolution.holder = Some(Holder::Pod(pod.key()));
                     holder = Some(object);
                 }
             }
@@ -109,19 +130,12 @@ pub(super) fn is_peer(pod: &Pod, inputs: &Inputs) -> bool {
     elsewhere && !pod.host_network && !pod.ended()
 }
 
-fn node_peer(owner: &Owner, node: u32) -> Peer {
-    let identity = if *owner == Owner::Own { Identity::HOST } else { Identity::NODE };
-    Peer { node, incarnation: 0, identity, _pad: 0 }
+fn node_peer(node: u32) -> Peer {
+    Peer { node, ..Peer::default() }
 }
 
 fn endpoint(pod: &LocalPod) -> Endpoint {
-    Endpoint {
-        ifindex: pod.host_ifindex,
-        incarnation: pod.incarnation,
-        identity: Identity::POD,
-        mac: pod.mac,
-        ..Endpoint::default()
-    }
+    Endpoint { ifindex: pod.host_ifindex, incarnation: pod.incarnation, mac: pod.mac, ..Endpoint::default() }
 }
 
 fn peer(pod: &Pod, address: IpAddr, inputs: &Inputs, table: &NodeTable) -> Result<Peer, String> {
@@ -140,7 +154,7 @@ fn peer(pod: &Pod, address: IpAddr, inputs: &Inputs, table: &NodeTable) -> Resul
     if pod.uid.is_empty() {
         return Err("it has no uid, by which its packets are known".to_owned());
     }
-    Ok(Peer { node, incarnation: incarnation(&pod.uid), identity: Identity::POD, _pad: 0 })
+    Ok(Peer { node, incarnation: incarnation(&pod.uid), ..Peer::default() })
 }
 
 fn taken(address: IpAddr, holder: &str) -> String {

@@ -3,6 +3,7 @@
 use imbl::OrdMap;
 use sdn_common::{Addr4, Addr6, Endpoint, Hook, Node, NodeState, Peer};
 
+use super::policy::WantedPolicies;
 use crate::family::Cidr;
 use crate::kernel::bpf::Device;
 
@@ -16,6 +17,8 @@ pub struct Wanted {
     pub nodes: OrdMap<u32, Node>,
     /// Nodes' indices by the addresses that their tunnels come from.
     pub tunnels: OrdMap<Addr6, u32>,
+    /// What policies say, beyond what endpoints and peers refer to.
+    pub policies: WantedPolicies,
     /// IPv4.
     pub v4: Addresses<Addr4>,
     /// IPv6.

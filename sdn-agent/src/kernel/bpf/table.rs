@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use aya::Pod;
-use sdn_common::{Addr4, Addr6, Be16, Counter, DropKey, FlowKey, MasqueradeKey};
+use sdn_common::{Addr4, Addr6, Author, Be16, Counter, DropKey, FlowKey, Identity, MasqueradeKey, RuleKey};
 
 use super::pins::PinDirectory;
 use super::raw::{self, Cursor, RawMap, Update};
@@ -202,6 +202,23 @@ where
     fn describe(&self) -> String {
         let Self { local, remote, local_port, remote_port, protocol, .. } = *self;
         format!("{} → {} protocol {protocol}", end(local.ip(), local_port), end(remote.ip(), remote_port))
+    }
+}
+
+impl Key for RuleKey {
+    fn describe(&self) -> String {
+        let Self { set, peer, port, protocol, prefix } = *self;
+        let peer = if peer == Identity::ANY { "anybody".to_owned() } else { format!("identity {}", peer.0) };
+        match prefix {
+            Self::ANY_PROTOCOL => format!("set {}, {peer}", set.0),
+            _ => format!("set {}, {peer}, protocol {protocol}, ports {port}/{prefix}", set.0),
+        }
+    }
+}
+
+impl Key for Author {
+    fn describe(&self) -> String {
+        self.0.to_string()
     }
 }
 
