@@ -251,3 +251,60 @@ fn edns_is_answered_with_edns_and_its_flag() {
     let reply = rig.ask_bytes(&bytes("api.shop.svc.cluster.local.", "A", None), "10.128.2.2", Transport::Udp).unwrap();
     assert!(decode(&reply).edns.is_none());
 }
+
+/// Counts what is logged of queries.
+#[derive(Default)]
+struct QueryLog(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for QueryLog {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sdn_dns::query"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() != "took_us" {
+                    self.0 += &format!("{field}={value:?} ");
+                }
+            }
+        }
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn queries_are_logged_while_that_is_wanted() {
+    let (log, mut rig) = (QueryLog::default(), Rig::with(&cluster(), config(), false));
+    let lines = log.0.clone();
+    tracing::subscriber::with_default(log, || {
+        rig.ask("api.shop.svc.cluster.local.", "A");
+        assert!(lines.lock().unwrap().is_empty());
+        rig.engine.log_queries.store(true, std::sync::atomic::Ordering::Relaxed);
+        rig.ask("no.shop.svc.cluster.local.", "AAAA");
+        // One that waits for others.
+        rig.ask("www.example.com.", "A");
+        rig.engine.log_queries.store(false, std::sync::atomic::Ordering::Relaxed);
+        rig.ask("api.shop.svc.cluster.local.", "A");
+    });
+    let lines = lines.lock().unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let begin = "message=query client=10.128.2.2 transport=\"udp\" name=";
+    assert!(lines[0].starts_with(&format!("{begin}no.shop.svc.cluster.local. rtype=28 rcode=3 size=")), "{}", lines[0]);
+    assert!(lines[1].starts_with(&format!("{begin}www.example.com. rtype=1 rcode=0 size=")), "{}", lines[1]);
+}

@@ -99,6 +99,8 @@ impl Replies {
         let (mut sent, mut lost) = (0, 0);
         while sent < count {
             match self.send_from(socket, sent, count) {
+                // The queue stayed full for the socket's timeout: the others would only wait as long again.
+                Err(Errno::EAGAIN) => return lost + (count - sent) as u64,
                 Ok(0) | Err(_) => {
                     // The first of them cannot be sent: the others may.
                     (sent, lost) = (sent + 1, lost + 1);
