@@ -7,5 +7,6 @@ pub mod logging;
 pub mod node;
 pub mod overlay;
 pub mod readiness;
+pub mod resolver;
 pub mod stage;
 pub mod tasks;

@@ -7,7 +7,7 @@ mod parse;
 mod print;
 mod settings;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub node_ports: PortRange,
     /// How long the conntrack keeps flows.
     pub conntrack: ConntrackTimeouts,
+    /// Cluster DNS.
+    pub dns: Dns,
     /// Where the agent keeps what outlives it.
     pub paths: Paths,
     /// TCP address of /healthz, /readyz and /metrics.
@@ -96,6 +98,19 @@ pub struct ConntrackTimeouts {
     pub icmp: Duration,
     /// Every other protocol.
     pub other: Duration,
+}
+
+/// Cluster DNS on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where it is asked, the same on every node, at most one address a family. Empty: not on this node.
+    pub addresses: Vec<IpAddr>,
+    /// Domain of the cluster's names, without a dot at its end.
+    pub domain: String,
+    /// File whose name servers are asked for all other names.
+    pub resolv_conf: PathBuf,
+    /// Who is asked in their place, if not empty.
+    pub upstreams: Vec<SocketAddr>,
 }
 
 /// Directories of the agent.

@@ -13,6 +13,7 @@ use super::api::{
     ApplyStatus, ClusterStatus, LocalPodRow, NodeRow, OverlayStatus, PodRow, Status, SubnetStatus, UplinkStatus,
 };
 use crate::app::readiness::Readiness;
+use crate::app::resolver::Resolver;
 use crate::cni::{Counters, Leases, LocalPod};
 use crate::config::Config;
 use crate::kernel::bpf::Device;
@@ -43,6 +44,8 @@ pub struct Agent<D> {
     pub leases: OnceLock<Leases>,
     /// What is in the kernel.
     pub dataplane: OnceLock<D>,
+    /// Cluster DNS, where it is answered on this node.
+    pub resolver: OnceLock<Arc<Resolver>>,
 }
 
 // === impl Agent ===
@@ -61,6 +64,7 @@ impl<D: Dataplane> Agent<D> {
             mtu: OnceLock::new(),
             leases: OnceLock::new(),
             dataplane: OnceLock::new(),
+            resolver: OnceLock::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The keeper: from the configuration to a role that runs, in order.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use crate::app::logging;
@@ -14,6 +15,14 @@ pub const CNI: &str = "cni";
 pub const ADMIN: &str = "admin";
 /// Name of the TCP socket of health and metrics.
 pub const METRICS: &str = "metrics";
+
+/// Name of the UDP socket of cluster DNS, and of the TCP one.
+pub fn dns_names(address: IpAddr) -> (&'static str, &'static str) {
+    if address.is_ipv6() { ("dns-udp-v6", "dns-tcp-v6") } else { ("dns-udp-v4", "dns-tcp-v4") }
+}
+
+/// Port of DNS (RFC 1035 §4.2).
+const DNS: u16 = 53;
 
 /// What ends a keeper.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +64,15 @@ fn keep(config: &Config, command: &RoleCommand) -> Result<Ended, Error> {
 }
 
 fn doors(config: &Config) -> Doors {
-    let role = vec![
+    let mut role = vec![
         (CNI, Address::Unix(config.paths.cni_socket())),
         (ADMIN, Address::Unix(config.paths.admin_socket())),
         (METRICS, Address::Tcp(config.metrics_address)),
     ];
+    for address in &config.dns.addresses {
+        let (udp, tcp) = dns_names(*address);
+        let address = SocketAddr::new(*address, DNS);
+        role.extend([(udp, Address::FutureUdp(address)), (tcp, Address::FutureTcp(address))]);
+    }
     Doors { run: config.paths.run.clone(), role }
 }

@@ -1,7 +1,7 @@
 //! The node role: what is started, with what, in which order.
 //!
 //! ```text
-//! doors → capabilities → writer lock → this machine → cluster → node and uplink → culvert0 → programs → leases → apply → CNI
+//! doors → capabilities → writer lock → this machine → cluster → node and uplink → culvert0 → programs → leases → apply → DNS → CNI
 //! ```
 //!
 //! It ends in the reverse order, and leaves the dataplane behind: pinned, attached, forwarding. What is not reached yet is said by
@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use nix::sys::prctl;
 use sdn_cluster::source::manifests::{self, Missing};
 use sdn_cluster::{Cluster, Snapshot, snapshot, store};
@@ -24,15 +25,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use super::keeper::{ADMIN, CNI, METRICS};
+use super::keeper::{ADMIN, CNI, METRICS, dns_names};
 use super::lock::{LockError, WriterLock};
 use super::overlay::OverlayKeeper;
 use super::readiness::Readiness;
+use super::resolver::{self, Resolver, ResolverError};
 use super::tasks::Tasks;
 use super::{logging, stage};
 use crate::admin::{self, Agent};
 use crate::apply::{self, Handle, StartError};
-use crate::cni::server::Limits;
+use crate::cni::server::{Limits, PodDns};
 use crate::cni::{LeaseError, Leases, Server, ServerConfig};
 use crate::config::{Config, ConfigError};
 use crate::keeper::{Inherited, KeeperError};
@@ -92,6 +94,9 @@ pub enum Error {
     /// The leases cannot be read.
     #[error(transparent)]
     Leases(#[from] LeaseError),
+    /// Cluster DNS cannot be started.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     /// The apply loop cannot be started.
     #[error(transparent)]
     Apply(#[from] StartError),
@@ -102,11 +107,13 @@ struct Sockets {
     cni: std::os::unix::net::UnixListener,
     admin: std::os::unix::net::UnixListener,
     metrics: std::net::TcpListener,
+    dns: sdn_dns::Sockets,
 }
 
 /// A node role that serves: dropping it ends it.
 struct Node {
     server: Server<Handle>,
+    resolver: Option<Arc<Resolver>>,
     tasks: Tasks,
     _lock: WriterLock,
 }
@@ -128,8 +135,13 @@ fn run_role(config: Config) -> Result<(), Error> {
     let mut inherited = Inherited::take()?;
     // Started through /proc/self/exe, it would be called "exe".
     let _ = prctl::set_name(c"sdn-agent");
+    let mut dns = sdn_dns::Sockets::default();
+    for (udp, tcp) in config.dns.addresses.iter().map(|address| dns_names(*address)) {
+        dns.udp.push(inherited.udp(udp)?);
+        dns.tcp.push(inherited.tcp(tcp)?);
+    }
     let sockets =
-        Sockets { cni: inherited.unix(CNI)?, admin: inherited.unix(ADMIN)?, metrics: inherited.tcp(METRICS)? };
+        Sockets { cni: inherited.unix(CNI)?, admin: inherited.unix(ADMIN)?, metrics: inherited.tcp(METRICS)?, dns };
     capabilities::require(&KEPT)?;
     capabilities::reduce_to(&KEPT)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -159,7 +171,7 @@ async fn serve(config: Arc<Config>, sockets: Sockets) -> Result<(), Error> {
     doors.spawn(admin::serve_tcp(metrics, admin::health(Arc::clone(&agent))));
     let cni = UnixListener::from_std(sockets.cni).map_err(failed("listen on the CNI socket"))?;
     let node = tokio::select! {
-        started = start(&config, &agent) => started?,
+        started = start(&config, &agent, sockets.dns) => started?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     memory::trim_heap();
@@ -187,7 +199,7 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Error> {
 }
 
 /// The plan. Each line needs what the ones above it have made.
-async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node, Error> {
+async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::Sockets) -> Result<Node, Error> {
     let readiness = &agent.readiness;
     let tasks = Tasks::new();
     let pins = PinDirectory::prepare(&config.paths.bpffs)?;
@@ -224,6 +236,9 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
     let dataplane = Dataplane::open(&Options { pins, record: false })?;
     let leases = Leases::open(&config.paths.leases(), &subnets.borrow())?;
     let _ = agent.leases.set(leases.clone());
+    let snapshots = cluster.snapshots.clone();
+    let own = uplink.uplink.borrow().addresses.iter().map(IpNet::addr).collect();
+    let heartbeat = dataplane.pins().clone();
     let (handle, applying) = apply::spawn(apply::Start {
         dataplane,
         settings: Settings::from(config.as_ref()),
@@ -242,17 +257,36 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>) -> Result<Node,
     });
 
     let forwarding = derive::forwarding(&handle, readiness, &tasks);
+    // After the programs have their maps, and before pods are told of it.
+    let resolver = match config.dns.addresses.is_empty() {
+        true => None,
+        false => Some(Resolver::start(resolver::Start {
+            config,
+            sockets: dns,
+            snapshots,
+            leases: leases.clone(),
+            own,
+            pins: &heartbeat,
+        })?),
+    };
+    if let Some(resolver) = &resolver {
+        let _ = agent.resolver.set(Arc::clone(resolver));
+    }
+    let pod_dns: PodDns = resolver.as_ref().map_or_else(
+        || -> PodDns { Arc::new(|_, _| sdn_cni::protocol::Dns::default()) },
+        |resolver| resolver.pod_dns(config),
+    );
     let server = ServerConfig {
         subnets,
         mtu,
         readiness: forwarding.clone(),
-        dns: sdn_cni::protocol::Dns::default(),
+        dns: pod_dns,
         pod_known: None,
         limits: Limits::default(),
     };
     let server = Server::new(leases, Arc::new(handle), server, Arc::clone(&agent.counters));
     install::spawn(config, forwarding, readiness, &tasks);
-    Ok(Node { server, tasks, _lock: lock })
+    Ok(Node { server, resolver, tasks, _lock: lock })
 }
 
 /// The cluster as the manifests have it, and until they are read as it was last known.
@@ -281,6 +315,9 @@ impl Node {
         tokio::select! {
             () = self.server.run(listener, asked) => {}
             () = self.tasks.failed() => tracing::error!("a part of the role has failed: starting over"),
+        }
+        if let Some(resolver) = self.resolver {
+            resolver.retire();
         }
     }
 }

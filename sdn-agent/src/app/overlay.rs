@@ -41,6 +41,8 @@ pub struct Overlay {
     pub mac: [u8; 6],
     /// The node's own cluster addresses, one a host subnet.
     pub addresses: Vec<IpAddr>,
+    /// Addresses that every node has: cluster DNS is asked there.
+    pub shared: Vec<IpAddr>,
     /// Each cluster network, with the node's cluster address of the same family as source.
     pub routes: Vec<(IpNet, IpAddr)>,
 }
@@ -72,7 +74,9 @@ impl Overlay {
         let mac = wire::TUNNEL_DESTINATION;
         let mtu = tunnel_mtu(config.tunnel.mtu, Some(node), uplink);
         let routes = routes(&config.cluster_networks, &addresses);
-        Some(Self { port: config.tunnel.port, mtu, mac, addresses, routes })
+        let of_family = |shared: &&IpAddr| addresses.iter().any(|address| address.is_ipv6() == shared.is_ipv6());
+        let shared = config.dns.addresses.iter().filter(of_family).copied().collect();
+        Some(Self { port: config.tunnel.port, mtu, mac, addresses, shared, routes })
     }
 
     /// Makes the device so, whatever it is now. What is right already is not touched: traffic goes on.
@@ -120,7 +124,7 @@ impl Overlay {
     /// The new ones first, so that the node is never without.
     async fn ensure_addresses(&self, netlink: &Netlink, ifindex: u32) -> Result<(), NetlinkError> {
         let there = netlink.list_addresses(ifindex).await?;
-        let wanted: Vec<IpNet> = self.addresses.iter().copied().map(IpNet::from).collect();
+        let wanted: Vec<IpNet> = self.addresses.iter().chain(&self.shared).copied().map(IpNet::from).collect();
         for address in wanted.iter().filter(|address| !there.contains(address)) {
             netlink.add_address(ifindex, *address).await?;
         }

@@ -3,7 +3,7 @@
 //! An address goes through three steps: reserved in memory while the plugin makes the veth, leased on disk before the kernel
 //! forwards for it, given back at the end of the order. A process that dies forgets reservations and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -122,6 +122,8 @@ struct Shared {
 struct Memory {
     pool: Pool,
     leases: BTreeMap<Attachment, Lease>,
+    /// Of the pods that have leases, by their addresses.
+    namespaces: HashMap<IpAddr, Arc<str>>,
     quarantined: Vec<Quarantined>,
 }
 
@@ -148,7 +150,7 @@ impl Leases {
             for address in &lease.pod.addresses {
                 memory.pool.occupy(*address);
             }
-            memory.leases.insert(lease.pod.attachment(), lease);
+            memory.insert(lease);
         }
         memory.pool.set_subnets(subnets);
         let freed = files.write_freed(memory.pool.freed())?;
@@ -173,6 +175,11 @@ impl Leases {
     /// An attachment's lease.
     pub fn find(&self, attachment: &Attachment) -> Option<Lease> {
         self.memory().leases.get(attachment).cloned()
+    }
+
+    /// The namespace of the pod that has an address now; none if no pod of Kubernetes has it.
+    pub fn namespace_of(&self, address: IpAddr) -> Option<Arc<str>> {
+        self.memory().namespaces.get(&address).cloned()
     }
 
     /// Lease files that could not be read.
@@ -213,7 +220,7 @@ impl Leases {
             return Err(error);
         }
         reservation.keep();
-        self.memory().leases.insert(lease.pod.attachment(), lease);
+        self.memory().insert(lease);
         Ok(())
     }
 
@@ -226,7 +233,7 @@ impl Leases {
         });
         assert!(same, "an update is of an existing lease and keeps its addresses and interface");
         self.0.files.write(&lease)?;
-        self.memory().leases.insert(attachment, lease);
+        self.memory().insert(lease);
         Ok(())
     }
 
@@ -237,7 +244,7 @@ impl Leases {
         self.log_freed(&mut freed, &lease.pod.addresses, true);
         self.0.files.remove(&lease.pod)?;
         let mut memory = self.memory();
-        memory.leases.remove(attachment);
+        memory.remove(attachment);
         memory.give_back(&lease.pod.addresses);
         drop(memory);
         self.shorten(&mut freed);
@@ -305,6 +312,22 @@ impl Leases {
 // === impl Memory ===
 
 impl Memory {
+    fn insert(&mut self, lease: Lease) {
+        let pod = &lease.pod;
+        if !pod.namespace.is_empty() {
+            let namespace: Arc<str> = pod.namespace.as_str().into();
+            self.namespaces.extend(pod.addresses.iter().map(|address| (*address, namespace.clone())));
+        }
+        self.leases.insert(pod.attachment(), lease);
+    }
+
+    fn remove(&mut self, attachment: &Attachment) {
+        let Some(lease) = self.leases.remove(attachment) else { return };
+        for address in &lease.pod.addresses {
+            self.namespaces.remove(address);
+        }
+    }
+
     /// The families that the node has subnets of, if all of them have a free address.
     fn families_with_free(&self) -> Result<Vec<Family>, LeaseError> {
         let families = self.pool.families();

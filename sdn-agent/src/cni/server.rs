@@ -61,7 +61,7 @@ pub struct ServerConfig {
     /// Can the dataplane take pods? ADD is refused with "try again later" until then.
     pub readiness: watch::Receiver<Readiness>,
     /// What results say about name servers. Kubernetes does not look at it: kubelet writes a pod's resolv.conf.
-    pub dns: Dns,
+    pub dns: PodDns,
     /// Waits until the pod's object has been seen, so that its policies hold from its first packet. None does not wait.
     pub pod_known: Option<PodKnown>,
     /// Longest waits.
@@ -76,6 +76,9 @@ pub enum Readiness {
     /// They cannot, and why; the runtime is told so.
     NotReady(String),
 }
+
+/// The name servers and the search path of a pod, by its namespace and addresses.
+pub type PodDns = Arc<dyn Fn(&str, &[IpAddr]) -> Dns + Send + Sync>;
 
 /// Returns when the pod's object is known, or says why it never will be or cannot be found out now.
 pub type PodKnown = Arc<dyn Fn(PodIdentity) -> PodKnownFuture + Send + Sync>;

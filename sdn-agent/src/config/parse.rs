@@ -1,6 +1,6 @@
 //! From text to [`Config`]: each setting is parsed on its own, then those that must agree are compared.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sdn_cluster::{ClusterNetwork, ClusterNetworks};
 
 use super::settings::Text;
 use super::{
-    CniInstall, Config, ConfigError, ConntrackTimeouts, Layers, Log, LogFormat, Origin, Paths, PortRange, Reach,
+    CniInstall, Config, ConfigError, ConntrackTimeouts, Dns, Layers, Log, LogFormat, Origin, Paths, PortRange, Reach,
     Settings, Tunnel,
 };
 
@@ -68,6 +68,7 @@ pub(super) fn config(layers: &Layers, host: &Host) -> Result<Config, ConfigError
         masquerade: masquerade(&mut read)?,
         node_ports: read.one("node-ports", |s| &s.node_ports, "30000-32767", str::parse)?,
         conntrack: conntrack(&mut read)?,
+        dns: dns(&mut read)?,
         paths: Paths {
             bpffs: read.one("bpffs", |s| &s.bpffs, "/sys/fs/bpf/culvert", absolute_path)?,
             run: read.one("run-dir", |s| &s.run_dir, RUN_DIR, absolute_path)?,
@@ -111,6 +112,39 @@ fn cluster_networks(read: &mut Reader<'_>) -> Result<ClusterNetworks, ConfigErro
     ClusterNetworks::new(networks, &[]).map_err(|error| read.refuse("cluster-network", error.to_string()))
 }
 
+/// Cluster DNS. Its addresses depend on the service networks, which were read before.
+fn dns(read: &mut Reader<'_>) -> Result<Dns, ConfigError> {
+    let on = read.one("dns", |s| &s.dns, "true", boolean)?;
+    let networks = read.effective.iter().find(|setting| setting.name == "service-network");
+    let networks: Vec<IpNet> =
+        networks.iter().flat_map(|setting| &setting.values).filter_map(|n| n.parse().ok()).collect();
+    let mut tenths: Vec<String> = Vec::new();
+    for v6 in [false, true] {
+        let first = networks.iter().find(|network| network.addr().is_ipv6() == v6);
+        tenths.extend(first.and_then(tenth).map(|address| address.to_string()));
+    }
+    let tenths: Vec<&str> = tenths.iter().map(String::as_str).collect();
+    let addresses = read.many("dns-address", |s| &s.dns_address, &tenths, dns_address)?;
+    if [false, true].into_iter().any(|v6| addresses.iter().filter(|address| address.is_ipv6() == v6).count() > 1) {
+        return Err(read.refuse("dns-address", "has two addresses of one family; there is one DNS service".to_owned()));
+    }
+    Ok(Dns {
+        addresses: if on { addresses } else { Vec::new() },
+        domain: read.one("cluster-domain", |s| &s.cluster_domain, "cluster.local", domain)?,
+        resolv_conf: read.one("dns-resolv-conf", |s| &s.dns_resolv_conf, "/etc/resolv.conf", absolute_path)?,
+        upstreams: read.many("dns-upstream", |s| &s.dns_upstream, &[], upstream)?,
+    })
+}
+
+/// Where Kubernetes distributions have the DNS service by custom.
+fn tenth(network: &IpNet) -> Option<IpAddr> {
+    let address = match network {
+        IpNet::V4(network) => IpAddr::V4((u32::from(network.network()).checked_add(10)?).into()),
+        IpNet::V6(network) => IpAddr::V6((u128::from(network.network()).checked_add(10)?).into()),
+    };
+    network.contains(&address).then_some(address)
+}
+
 fn conntrack(read: &mut Reader<'_>) -> Result<ConntrackTimeouts, ConfigError> {
     Ok(ConntrackTimeouts {
         tcp_opening: read.one("conntrack-tcp-opening", |s| &s.conntrack_tcp_opening, "60s", timeout)?,
@@ -129,6 +163,12 @@ fn agree(config: &Config, read: &Reader<'_>, host: &Host) -> Result<(), ConfigEr
     let networks: Vec<(&str, IpNet)> = config.service_networks.iter().map(|net| ("service network", *net)).collect();
     ClusterNetworks::new(config.cluster_networks.iter().copied().collect(), &networks)
         .map_err(|error| read.refuse("cluster-network", error.to_string()))?;
+    if let Some(address) =
+        config.dns.addresses.iter().find(|address| config.cluster_networks.iter().any(|n| n.cidr().contains(*address)))
+    {
+        let problem = format!("{address} lies in a cluster network, which is for pods");
+        return Err(read.refuse("dns-address", problem));
+    }
     let Some(ports) = config.masquerade else { return Ok(()) };
     if ports.overlaps(config.node_ports) {
         let problem = format!("{ports} overlaps the NodePorts {} (setting node-ports)", config.node_ports);
@@ -307,6 +347,31 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is no IP:PORT, as in 127.0.0.1:9420 or [::1]:9420"))
+}
+
+fn dns_address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IP address"))?;
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return Err(format!("{address} is no address that pods could ask"));
+    }
+    Ok(address)
+}
+
+fn upstream(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)));
+    with_port.map_err(|_| format!("{text:?} is no IP or IP:PORT, as in 192.0.2.53 or [2001:db8::53]:5353"))
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // RFC 1035 §2.3.4
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return Err(format!("{text:?} is no domain name"));
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -75,6 +75,21 @@ pub struct Settings {
     /// How long flows of other protocols are tracked [default: 600s]
     #[arg(long, env = "CULVERT_CONNTRACK_OTHER", value_name = "TIME")]
     pub conntrack_other: Option<Text>,
+    /// Answer cluster DNS on this node [default: true]
+    #[arg(long, env = "CULVERT_DNS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub dns: Option<Text>,
+    /// Address of the DNS service, at most one a family [default: the tenth of each service network]; may be repeated
+    #[arg(long, env = "CULVERT_DNS_ADDRESS", value_name = "IP", value_delimiter = ' ')]
+    pub dns_address: Option<Vec<Text>>,
+    /// Domain of the cluster's names [default: cluster.local]
+    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", value_name = "DOMAIN")]
+    pub cluster_domain: Option<Text>,
+    /// File with the upstreams for all other names, followed [default: /etc/resolv.conf]
+    #[arg(long, env = "CULVERT_DNS_RESOLV_CONF", value_name = "FILE")]
+    pub dns_resolv_conf: Option<Text>,
+    /// Upstream for all other names, in place of those in the file; may be repeated
+    #[arg(long, env = "CULVERT_DNS_UPSTREAM", value_name = "IP[:PORT]", value_delimiter = ' ')]
+    pub dns_upstream: Option<Vec<Text>>,
     /// Directory in a bpffs where maps and links are pinned [default: /sys/fs/bpf/culvert]
     #[arg(long, env = "CULVERT_BPFFS", value_name = "DIR")]
     pub bpffs: Option<Text>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
@@ -68,6 +68,11 @@ impl Inherited {
         let listener = TcpListener::from(self.remove(name)?);
         listener.set_nonblocking(true).map_err(|cause| no_listener(name, &cause))?;
         Ok(listener)
+    }
+
+    /// The UDP socket of a name; every name can be had once.
+    pub fn udp(&mut self, name: &str) -> Result<UdpSocket, KeeperError> {
+        self.remove(name).map(UdpSocket::from)
     }
 
     fn remove(&mut self, name: &str) -> Result<OwnedFd, KeeperError> {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::stat::{Mode, umask};
+use socket2::{Domain, Socket, Type};
 
 use super::KeeperError;
 
@@ -20,6 +23,10 @@ pub enum Address {
     Unix(PathBuf),
     /// An address and a port; port 0 lets the kernel choose one.
     Tcp(SocketAddr),
+    /// TCP at an address that the machine may not have yet (`IP_FREEBIND`, ip(7)).
+    FutureTcp(SocketAddr),
+    /// UDP at such an address.
+    FutureUdp(SocketAddr),
 }
 
 /// Open descriptors by name. Listening sockets, and beside them the lock of the run directory.
@@ -32,6 +39,8 @@ impl Address {
         let failed = |cause| KeeperError::Listen { address: self.clone(), cause };
         match self {
             Self::Tcp(address) => TcpListener::bind(address).map(OwnedFd::from).map_err(failed),
+            Self::FutureTcp(address) => future(*address, Type::STREAM).map_err(failed),
+            Self::FutureUdp(address) => future(*address, Type::DGRAM).map_err(failed),
             Self::Unix(path) => {
                 match is_stale(path).map_err(failed)? {
                     None => {}
@@ -50,6 +59,8 @@ impl Address {
             Self::Tcp(address) => TcpListener::from(copy).local_addr().is_ok_and(|bound| {
                 bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port())
             }),
+            Self::FutureTcp(address) => TcpListener::from(copy).local_addr().is_ok_and(|bound| bound == *address),
+            Self::FutureUdp(address) => UdpSocket::from(copy).local_addr().is_ok_and(|bound| bound == *address),
             Self::Unix(path) => {
                 let bound = UnixListener::from(copy).local_addr();
                 // A socket whose file was removed cannot be reached any more.
@@ -57,6 +68,34 @@ impl Address {
             }
         }
     }
+}
+
+/// Bytes of datagrams that wait while a role is replaced.
+const WAITING: usize = 4 << 20;
+/// Connections that do.
+const BACKLOG: i32 = 1024;
+
+fn future(address: SocketAddr, kind: Type) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    if kind == Type::STREAM {
+        // Connections of a role before this one may still be closing.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+    } else {
+        // Beyond net.core.rmem_max where that is allowed.
+        if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
+            socket.set_recv_buffer_size(WAITING)?;
+        }
+        socket.bind(&address.into())?;
+    }
+    Ok(socket.into())
 }
 
 /// `None`: nothing is there. Else whether it is a socket behind which nobody listens.
@@ -122,7 +161,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => path.display().fmt(f),
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::FutureTcp(address) => address.fmt(f),
+            Self::FutureUdp(address) => write!(f, "{address} (UDP)"),
         }
     }
 }
@@ -151,6 +191,20 @@ mod tests {
         let error = address.listen().unwrap_err().to_string();
         assert!(error.ends_with("a file that is no socket is in the way"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
+    }
+
+    #[test]
+    fn sockets_wait_at_addresses_that_are_still_to_come() {
+        for address in ["192.0.2.53:5353", "[2001:db8::53]:5353"].map(|text| text.parse::<SocketAddr>().unwrap()) {
+            let other = SocketAddr::new(address.ip(), 5454);
+            let udp = Address::FutureUdp(address).listen().unwrap();
+            assert!(Address::FutureUdp(address).is_of(udp.as_fd()));
+            assert!(!Address::FutureUdp(other).is_of(udp.as_fd()));
+            let tcp = Address::FutureTcp(address).listen().unwrap();
+            assert!(Address::FutureTcp(address).is_of(tcp.as_fd()));
+            assert!(!Address::FutureTcp(other).is_of(tcp.as_fd()));
+            assert!(matches!(Address::FutureUdp(address).listen(), Err(KeeperError::Listen { .. })), "it is taken");
+        }
     }
 
     #[test]

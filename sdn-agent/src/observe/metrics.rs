@@ -40,6 +40,9 @@ struct Metric {
 #[derive(Debug, Default)]
 struct Sample(Vec<Metric>);
 
+/// The last line of an OpenMetrics text.
+const END: &str = "# EOF\n";
+
 /// All metrics in the OpenMetrics text format.
 pub async fn text<D: Dataplane>(agent: &Agent<D>) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
@@ -48,6 +51,11 @@ pub async fn text<D: Dataplane>(agent: &Agent<D>) -> String {
     // Writing to a String fails only if one of the values' own code does, and these are numbers.
     if let Err(error) = encode(&mut text, &registry) {
         tracing::error!(%error, "cannot write the metrics");
+    }
+    if let Some(resolver) = agent.resolver.get() {
+        // One text has one end (OpenMetrics 1.0, "# EOF"). The resolver's names are those of CoreDNS, without our prefix.
+        text.truncate(text.strip_suffix(END).unwrap_or(&text).len());
+        text.push_str(&resolver.metrics());
     }
     text
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use ipnet::IpNet;
 use sdn_cluster::model;
-use sdn_common::{Addr6, Node};
+use sdn_common::{Addr6, Node, incarnation};
 
 use super::{Indices, Inputs, Problem};
 use crate::family::mapped;
@@ -81,6 +81,10 @@ impl NodeTable {
         let object = format!("node {}", inputs.settings.node_name);
         if own.is_none() {
             self.reject(&object, "the cluster has no such node: this node has no host subnet".to_owned());
+        }
+        // Every node has these, and asks itself.
+        for resolver in &inputs.settings.resolvers {
+            self.take(&object, &Owner::Own, *resolver);
         }
         // The uplink may list what the object lists: the same owner, no quarrel.
         let uplink = inputs.uplink.addresses.iter().map(IpNet::addr);
@@ -179,6 +183,17 @@ impl NodeTable {
 
     fn reject(&mut self, object: &str, cause: String) {
         self.problems.push(Problem { object: object.to_owned(), cause });
+    }
+}
+
+impl NodeTable {
+    /// The node whose resolver stands in for this node's: any other that can be reached, not the same for all.
+    pub(super) fn stand_in(&self, own_name: &str) -> u32 {
+        let others: Vec<u32> = self.nodes.keys().copied().filter(|index| *index != Node::SELF).collect();
+        match others.len() {
+            0 => Node::SELF,
+            len => others[incarnation(own_name) as usize % len],
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What of the agent's configuration the plan depends on.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::config::Config;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub metadata: bool,
     /// Pods may reach the machine configuration server.
     pub machine_config: bool,
+    /// Where cluster DNS is asked, the same on every node; at most one address a family.
+    pub resolvers: Vec<IpAddr>,
     /// Fragments of one datagram that are let through.
     pub fragments: u32,
     /// Example events of drops that one endpoint may cause a second.
@@ -42,6 +46,7 @@ impl From<&Config> for Settings {
             mtu: config.tunnel.mtu,
             metadata: config.reach.metadata,
             machine_config: config.reach.machine_config,
+            resolvers: config.dns.addresses.clone(),
             fragments: FRAGMENTS,
             events_per_second: EVENTS_PER_SECOND,
         }

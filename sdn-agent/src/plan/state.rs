@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sdn_cluster::model;
 use sdn_common::node::CLUSTER_NETWORKS;
-use sdn_common::{Be16, FamilyState, Node, NodeState, Prefix};
+use sdn_common::{Be16, FamilyState, NodeState, Prefix};
 
 use super::nodes::{NodeTable, first_host, tunnel_v6};
 use super::{Inputs, Problem};
@@ -45,7 +45,7 @@ pub(super) fn node_state(inputs: &Inputs, table: &NodeTable) -> Option<NodeState
         masquerade_first: first,
         masquerade_last: last,
         events_per_second: settings.events_per_second,
-        stand_in: Node::SELF,
+        stand_in: table.stand_in(&settings.node_name),
         v4: family_state(inputs, table),
         v6: family_state(inputs, table),
     })
@@ -86,7 +86,7 @@ fn family_state<A: Family>(inputs: &Inputs, table: &NodeTable) -> FamilyState<A>
             .find_map(of_family)
             .unwrap_or_default(),
         masquerade: masquerade.unwrap_or_default(),
-        resolver: A::default(),
+        resolver: inputs.settings.resolvers.iter().copied().find_map(of_family).unwrap_or_default(),
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn settings() -> Settings {
         mtu: None,
         metadata: false,
         machine_config: false,
+        resolvers: Vec::new(),
         fragments: 64,
         events_per_second: 10,
     }

@@ -70,7 +70,8 @@ impl<N: PodNetwork> Shared<N> {
             known = self.wait_for_pod(request) => known?,
         }
         let claim = self.claim(request)?;
-        let interface = self.interface(claim.addresses(), host_interface_name(&request.attachment));
+        let namespace = request.pod.as_ref().map_or("", |pod| pod.namespace.as_str());
+        let interface = self.interface(namespace, claim.addresses(), host_interface_name(&request.attachment));
         let prepared = Prepared { interface: interface.clone(), existing: matches!(claim, Claim::Again(_)) };
         connection.send(Response::Prepared(prepared)).await.map_err(|_| gone(request))?;
         let commit = self.await_commit(connection, request).await;
@@ -173,7 +174,7 @@ impl<N: PodNetwork> Shared<N> {
     }
 
     /// What the pod's interface has to look like.
-    pub(super) fn interface(&self, addresses: &[IpAddr], host_interface: String) -> PodInterface {
+    pub(super) fn interface(&self, namespace: &str, addresses: &[IpAddr], host_interface: String) -> PodInterface {
         let gateways: Vec<IpAddr> = addresses.iter().map(gateway_of).collect();
         let default = |gateway: &IpAddr| PodRoute { destination: everywhere(gateway), gateway: *gateway };
         PodInterface {
@@ -184,7 +185,7 @@ impl<N: PodNetwork> Shared<N> {
             host_mac: GATEWAY_MAC,
             routes: gateways.iter().map(default).collect(),
             gateways,
-            dns: self.config.dns.clone(),
+            dns: (self.config.dns)(namespace, addresses),
         }
     }
 }

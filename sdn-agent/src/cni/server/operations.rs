@@ -63,7 +63,8 @@ impl<N: PodNetwork> Shared<N> {
             return Err(Failure::new(code::CHECK_FAILED, what(), difference));
         }
         self.network.check(lease.pod.clone()).await.map_err(|e| attach_failure(what(), &e))?;
-        let mut interface = self.interface(&lease.pod.addresses, lease.pod.host_interface.clone());
+        let mut interface =
+            self.interface(&lease.pod.namespace, &lease.pod.addresses, lease.pod.host_interface.clone());
         // The uplink's MTU may have changed since; a pod keeps the one it started with.
         interface.mtu = lease.pod.mtu;
         self.counters.checks.fetch_add(1, Ordering::Relaxed);

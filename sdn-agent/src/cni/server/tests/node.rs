@@ -140,7 +140,7 @@ impl Node {
             subnets: subnets_seen,
             mtu: mtu_seen,
             readiness: readiness_seen,
-            dns: Dns { nameservers: vec!["172.30.0.10".into()], ..Dns::default() },
+            dns: Arc::new(|_, _| Dns { nameservers: vec!["172.30.0.10".into()], ..Dns::default() }),
             pod_known: options.pod_known,
             limits: options.limits,
         };
