@@ -128,7 +128,7 @@ async fn connect(
     let key = Key { address: endpoint.address, tls: secure.as_ref().map_or(0, |secure| secure.id) };
     let proxied = backend.config.send_proxy.is_some();
     if !proxied {
-        if let Some(requests) = core.http2.find(&key) {
+        if let Some(requests) = core.http2.find(&key, exchange.times.begun) {
             exchange.reused = true;
             return Ok(Upstream::Http2(requests, key));
         }
@@ -143,7 +143,7 @@ async fn connect(
     // A connection that told its pod about one client is not used for another.
     let key = if proxied { Key { address: endpoint.address, tls: Key::UNSHARED } } else { key };
     match is_h2 {
-        true => Ok(Upstream::Http2(core.http2.begin(&key, io).await?, key)),
+        true => Ok(Upstream::Http2(core.http2.begin(&key, io, exchange.times.begun).await?, key)),
         false => Ok(Upstream::Http1(io, key)),
     }
 }
@@ -190,6 +190,13 @@ pub fn finish(core: &Core, begun: Begun, exchange: &Exchange, sent: bool) {
         && side.buffer.is_empty();
     if keeps {
         core.upstreams.give(begun.key, side.io, Instant::now());
+    }
+}
+
+/// The connection has ended: no other request is to find it.
+pub fn forget(core: &Core, begun: &Begun) {
+    if matches!(begun.side, Side::Http2(_)) {
+        core.http2.forget(&begun.key);
     }
 }
 

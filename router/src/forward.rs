@@ -25,30 +25,34 @@ pub struct Begun {
     pub key: Key,
 }
 
-/// Begins to send a request: its head is written, or handed to HTTP/2.
+/// Begins to send a request: its head is written, or handed to HTTP/2. `None`: the connection had ended before, so another
+/// one is to be taken.
 pub async fn begin(
     core: &Core,
     settings: &Settings,
     client: &Client,
     exchange: &mut Exchange,
     upstream: Upstream,
-) -> Result<Begun, Stop> {
+) -> Result<Option<Begun>, Stop> {
     let Some(backend) = exchange.backend.clone() else { return Err(Answer::new(503, End::NoServer).into()) };
     exchange.up.clear();
     write_head(settings, client, exchange, &backend);
     match upstream {
         Upstream::Http1(io, key) => {
             exchange.up.chunked = exchange.request.framing == Framing::Chunked;
-            Ok(Begun { side: Side::Http1(Http1::new(io, Buffer::new(&core.pool))), key })
+            Ok(Some(Begun { side: Side::Http1(Http1::new(io, Buffer::new(&core.pool))), key }))
         }
         Upstream::Http2(requests, key) => {
             let authority = exchange.request.host.text(&exchange.head);
             let is_secure = backend.termination == Termination::Reencrypt;
             let ended = exchange.request.framing.is_empty();
             match http2::send(requests, &exchange.up.before, authority, is_secure, ended).await {
-                Ok(stream) => Ok(Begun { side: Side::Http2(Box::new(stream)), key }),
+                Ok(stream) => Ok(Some(Begun { side: Side::Http2(Box::new(stream)), key })),
                 Err(error) => {
                     core.http2.forget(&key);
+                    if exchange.reused {
+                        return Ok(None);
+                    }
                     Err(Answer::new(502, End::ServerGone).because(error).into())
                 }
             }
@@ -86,6 +90,9 @@ fn write_head(settings: &Settings, client: &Client, exchange: &mut Exchange, bac
             (Known::Cookie, Some(own)) => write_cookie(out, name, one.value.of(head), &own.name),
             _ => field(out, name, one.value.of(head)),
         }
+    }
+    if let Some(secured) = &client.connection.tls {
+        out.extend_from_slice(&secured.client_fields);
     }
     write_framing(out, request.framing, &request.fields);
     write_hops(out, request, head);

@@ -119,10 +119,13 @@ async fn stages(core: &Rc<Core>, client: &mut Client, exchange: &mut Exchange) -
     loop {
         // balance is a part of connect: another endpoint is chosen when one cannot be connected to.
         let upstream: Upstream = connect::open(core, client, exchange).await?;
-        let mut begun = forward::begin(core, &settings, client, exchange, upstream).await?;
+        let Some(mut begun) = forward::begin(core, &settings, client, exchange, upstream).await? else { continue };
         let mut progress = Progress::default();
         match respond::await_head(core, client, &mut begun.side, exchange, &mut progress, patience).await? {
-            Awaited::Stale => continue,
+            Awaited::Stale => {
+                connect::forget(core, &begun);
+                continue;
+            }
             Awaited::Head => {}
         }
         let keeps = client.keeps(core, exchange);

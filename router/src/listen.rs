@@ -60,15 +60,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Takes connections until draining begins.
 pub async fn accept(core: Rc<Core>, listener: TcpListener, door: Door, limit: Option<Arc<Semaphore>>) {
     loop {
-        let permit = match &limit {
-            // What is beyond the limit waits in the socket's queue, as with HAProxy's maxconn.
-            Some(limit) => limit.clone().acquire_owned().await.ok(),
-            None => None,
-        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 core.shared.stats.accepted(door);
-                let accepted = Accepted { stream, peer, door, at: Instant::now(), permit };
+                let at = Instant::now();
+                let permit = match &limit {
+                    // One waits here, and others in the socket's queue, as with HAProxy's maxconn.
+                    Some(limit) => limit.clone().acquire_owned().await.ok(),
+                    None => None,
+                };
+                let accepted = Accepted { stream, peer, door, at, permit };
                 let place = core.place();
                 spawn_local(async move { journey::connection(&place, accepted).await });
             }

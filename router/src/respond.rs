@@ -28,6 +28,8 @@ use crate::{
 pub struct Progress {
     /// The request is with the pod, or as much as it takes.
     request_done: bool,
+    /// The pod took no more of it: its connection is of no use after the response.
+    request_failed: bool,
     scan: Scan,
     /// Bytes that had moved when the deadline was last set.
     seen: u64,
@@ -86,7 +88,7 @@ fn poll_head(
         match poll_pass(cx, &mut client.side, pod, &mut exchange.up) {
             Poll::Ready(Ok(())) => progress.request_done = true,
             // A pod that answers before it has read everything may close: what it said is still to be had.
-            Poll::Ready(Err(PassFault::To(_))) => progress.request_done = true,
+            Poll::Ready(Err(PassFault::To(_))) => (progress.request_done, progress.request_failed) = (true, true),
             Poll::Ready(Err(PassFault::From(error))) => return Poll::Ready(Err(client_gone(error))),
             Poll::Ready(Err(PassFault::Refused(refusal))) => return Poll::Ready(Err(bad_body(refusal))),
             Poll::Pending => waits_for_client = client.side.content().is_empty(),
@@ -291,7 +293,7 @@ pub async fn until_end(
     }
     progress.seen = exchange.down.written + exchange.up.written;
     poll_fn(|cx| poll_end(cx, client, pod, exchange, progress, patience)).await?;
-    Ok(progress.request_done)
+    Ok(progress.request_done && !progress.request_failed)
 }
 
 /// The head after which the connection is a tunnel: for HTTP/2 that is a 200 (RFC 8441 §5).
@@ -315,7 +317,8 @@ fn poll_end(
         && let Poll::Ready(result) = poll_pass(cx, &mut client.side, pod, &mut exchange.up)
     {
         match result {
-            Ok(()) | Err(PassFault::To(_)) => progress.request_done = true,
+            Ok(()) => progress.request_done = true,
+            Err(PassFault::To(_)) => (progress.request_done, progress.request_failed) = (true, true),
             Err(PassFault::From(_) | PassFault::Refused(_)) => {
                 return Poll::Ready(Err(Stop::Abort(End::ClientGoneLate)));
             }

@@ -238,6 +238,7 @@ async fn run(
         loop {
             tokio::time::sleep(SWEEP).await;
             sweeper.upstreams.sweep(Instant::now());
+            sweeper.http2.sweep(Instant::now());
         }
     });
     if index == 0 {

@@ -126,6 +126,12 @@ impl Client {
     pub async fn next(&mut self, place: &Place) -> Next {
         let core = place.core().clone();
         let mut scan = Scan::default();
+        if let Side::Http1(side) = &mut self.side
+            && self.requests > 0
+        {
+            side.end_body();
+            self.deadline.set(Instant::now(), core.table().settings.keep_alive_timeout);
+        }
         let begun = poll_fn(|cx| self.poll_begun(cx, place, &core)).await;
         if !begun {
             return Next::Closed;

@@ -1,6 +1,7 @@
 //! TLS that ends here, and TLS to pods: rustls with what the operator's settings allow, or an error at start that says
 //! what cannot be done.
 
+mod client_fields;
 mod destination;
 mod profile;
 
@@ -120,11 +121,13 @@ impl Contexts {
         let stream = TlsAcceptor::from(config).accept(Replay::new(first, stream)).await?;
         let (_, session) = stream.get_ref();
         let client_certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let client_fields = client_certificate.map(|der| client_fields::lines(der)).unwrap_or_default();
         let secured = Secured {
             name,
             certificate,
             authority,
             client_certificate: client_certificate.map(|certificate| certificate.clone().into_owned()),
+            client_fields,
             is_h2: session.alpn_protocol() == Some(b"h2"),
             version: match session.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",

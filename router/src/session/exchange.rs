@@ -42,6 +42,8 @@ pub struct Secured {
     pub authority: Option<Arc<ClientAuthority>>,
     /// Its own certificate, verified.
     pub client_certificate: Option<CertificateDer<'static>>,
+    /// What pods are told about that, as lines of a head.
+    pub client_fields: Vec<u8>,
     /// HTTP/2 was settled on.
     pub is_h2: bool,
     /// The version of TLS, as HAProxy's logs have it.

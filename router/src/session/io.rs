@@ -59,6 +59,8 @@ impl Io {
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
+            // One part is sent for less than a list of one.
+            Self::Plain(stream) if parts.len() == 1 => Pin::new(stream).poll_write(cx, &parts[0]),
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Replay(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
             Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, parts),

@@ -172,13 +172,18 @@ impl Http1 {
         self.decode()
     }
 
+    /// Leaves what is left of a body that was received whole: what comes after it is the next message.
+    pub fn end_body(&mut self) {
+        self.buffer.consume(self.framed);
+        (self.content, self.framed) = (0..0, 0);
+    }
+
     fn decode(&mut self) -> Result<(), Refusal> {
         let decoded = self.decoder.decode(self.buffer.filled_mut())?;
         self.content = decoded.content;
         self.framed = decoded.consumed;
         if self.content.is_empty() {
-            self.buffer.consume(self.framed);
-            (self.content, self.framed) = (0..0, 0);
+            self.end_body();
         }
         Ok(())
     }
@@ -186,8 +191,7 @@ impl Http1 {
     fn consume(&mut self, count: usize) {
         self.content.start += count;
         if self.content.is_empty() {
-            self.buffer.consume(self.framed);
-            (self.content, self.framed) = (0..0, 0);
+            self.end_body();
         }
     }
 
@@ -300,7 +304,8 @@ fn write(cx: &mut Context<'_>, io: &mut Io, parts: [&[u8]; 3]) -> Poll<io::Resul
     let slices = parts.map(IoSlice::new);
     match parts.map(<[u8]>::is_empty) {
         [false, true, true] => io.poll_write(cx, &slices[..1]),
-        [_, false, true] => io.poll_write(cx, &slices[if parts[0].is_empty() { 1..2 } else { 0..2 }]),
+        [true, false, true] => io.poll_write(cx, &slices[1..2]),
+        [false, false, true] => io.poll_write(cx, &slices[..2]),
         _ => io.poll_write(cx, &slices),
     }
 }

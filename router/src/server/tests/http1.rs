@@ -398,3 +398,125 @@ fn serves_many_on_one_connection() {
         assert!(read_response(&mut stream).ends_with("hello"));
     }
 }
+
+#[test]
+fn takes_no_body_for_a_request() {
+    let pod = Pod::saying(HELLO);
+    let annotations = vec![("haproxy.router.openshift.io/ip_allowlist", "10.0.0.0/8")];
+    let closed = Sample { host: "closed.example", annotations, ..Sample::plain(pod.address) };
+    let world = World::plain(&[closed, Sample::plain(pod.address)]);
+    let inner = get("X-Smuggled: yes\r\n");
+    for framing in [
+        format!("Content-Length: {}\r\n\r\n{inner}", inner.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+    ] {
+        // Refused without a look at the body, which is all there: what follows it is the next request.
+        let mut stream = connect(world.http);
+        let refused = format!("POST / HTTP/1.1\r\nHost: closed.example\r\n{framing}");
+        stream.write_all((refused + &get("X-Honest: yes\r\nConnection: close\r\n")).as_bytes()).unwrap();
+        assert!(read_response(&mut stream).starts_with("HTTP/1.1 403 "));
+        assert!(read_all(&mut stream).ends_with("hello"));
+        assert!(pod.last().contains("X-Honest: yes"));
+        // Refused while the body is on its way: the connection ends.
+        let mut stream = connect(world.http);
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: closed.example\r\nContent-Length: 500\r\n\r\nG").unwrap();
+        let response = read_all(&mut stream);
+        assert!(response.starts_with("HTTP/1.1 403 ") && header(&response, "connection").as_deref() == Some("close"));
+    }
+    assert!(pod.requests.lock().unwrap().iter().all(|request| !request.contains("Smuggled")));
+}
+
+#[test]
+fn keeps_idle_connections_for_as_long_as_it_is_set() {
+    let pod = Pod::saying(HELLO);
+    let annotations = vec![("haproxy.router.openshift.io/timeout", "100ms")];
+    let settings = Settings {
+        request_timeout: Duration::from_millis(100),
+        keep_alive_timeout: Duration::from_millis(600),
+        ..Settings::default()
+    };
+    let world = World::start(settings, None, &[Sample { annotations, ..Sample::plain(pod.address) }]);
+    let mut stream = connect(world.http);
+    for _ in 0..2 {
+        stream.write_all(get("").as_bytes()).unwrap();
+        assert!(read_response(&mut stream).ends_with("hello"));
+        thread::sleep(Duration::from_millis(300));
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(read_all(&mut stream), "");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn takes_as_many_connections_as_are_allowed() {
+    let pod = Pod::saying(HELLO);
+    let settings = Settings { max_connections: Some(2), ..Settings::default() };
+    let world = World::start(settings, None, &[Sample::plain(pod.address)]);
+    let ask = |stream: &mut std::net::TcpStream| {
+        stream.write_all(get("").as_bytes()).unwrap();
+        read_response(stream).ends_with("hello")
+    };
+    let (mut one, mut two, mut three) = (connect(world.http), connect(world.http), connect(world.http));
+    assert!(ask(&mut one) && ask(&mut two));
+    three.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    three.write_all(get("").as_bytes()).unwrap();
+    assert!(std::io::Read::read(&mut three, &mut [0]).is_err(), "it waits in the socket's queue");
+    three.set_read_timeout(Some(super::world::PATIENCE)).unwrap();
+    drop(one);
+    assert!(read_response(&mut three).ends_with("hello"));
+}
+
+#[test]
+fn leaves_out_endpoints_that_fail_their_checks() {
+    let pod = Pod::saying(HELLO);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (other, accepting) = (socket.local_addr().unwrap(), socket);
+    let endpoints = vec![(other, AppProtocol::Http1), (pod.address, AppProtocol::Http1)];
+    let annotations = vec![("router.openshift.io/haproxy.health.check.interval", "100ms")];
+    let world = World::plain(&[Sample { endpoints, annotations, ..Sample::default() }]);
+    let is_down = || {
+        let table = world.table.load();
+        let backend = table.backends().next().unwrap().clone();
+        backend.endpoints.iter().find(|endpoint| endpoint.address == other).unwrap().state.is_down()
+    };
+    let becomes = |wanted: bool| {
+        (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(100));
+            is_down() == wanted
+        })
+    };
+    thread::sleep(Duration::from_millis(700));
+    assert!(!is_down());
+    drop(accepting);
+    assert!(becomes(true), "three failures in a row take it out");
+    let _again = std::net::TcpListener::bind(other).unwrap();
+    assert!(becomes(false), "two successes bring it back");
+}
+
+#[test]
+fn holds_little_for_an_idle_connection() {
+    let pod = Pod::saying(HELLO);
+    let world = World::plain(&[Sample::plain(pod.address)]);
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let open = |count: usize| -> Vec<_> {
+        let ask = |_| {
+            let mut stream = connect(world.http);
+            stream.write_all(get("").as_bytes()).unwrap();
+            assert!(read_response(&mut stream).ends_with("hello"));
+            stream
+        };
+        (0..count).map(ask).collect()
+    };
+    let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let (_, hard) = nix::sys::resource::getrlimit(limit).unwrap();
+    nix::sys::resource::setrlimit(limit, hard, hard).unwrap();
+    let _warm = open(100);
+    let before = resident();
+    let idle = open(2000);
+    let each = resident().saturating_sub(before) / idle.len();
+    println!("{each} bytes of ours for an idle connection");
+    assert!(each <= 12 * 1024, "{each} bytes");
+}

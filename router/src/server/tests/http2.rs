@@ -191,3 +191,41 @@ fn bounds_resets_and_survives_them() {
         assert_eq!(sender.send_request(request("a.example", "")).await.unwrap().status(), StatusCode::OK);
     });
 }
+
+#[test]
+fn carries_websockets_over_http2() {
+    let pod = Pod::raw(|stream, requests| {
+        requests.lock().unwrap().push(super::world::read_head(stream));
+        std::io::Write::write_all(stream, b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nfirst").unwrap();
+        let mut bytes = [0; 4];
+        std::io::Read::read_exact(stream, &mut bytes).unwrap();
+        std::io::Write::write_all(stream, &bytes).unwrap();
+    });
+    let world = World::plain(&[Sample::plain(pod.address)]);
+    run(async {
+        let stream = TcpStream::connect(world.http).await.unwrap();
+        let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+        // The router's settings say that CONNECT may be extended.
+        let mut ping = connection.ping_pong().unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        ping.ping(h2::Ping::opaque()).await.unwrap();
+        assert!(sender.is_extended_connect_protocol_enabled());
+        std::future::poll_fn(|cx| sender.poll_ready(cx)).await.unwrap();
+        let mut request = Request::connect("http://a.example/chat").body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (response, mut stream) = sender.send_request(request, false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!((response.status(), response.headers().get("connection")), (StatusCode::OK, None));
+        stream.send_data(Bytes::from_static(b"ping"), false).unwrap();
+        let mut body = response.into_body();
+        let mut read = Vec::new();
+        while let Some(data) = body.data().await {
+            let data = data.unwrap();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            read.extend_from_slice(&data);
+        }
+        assert_eq!(read, b"firstping");
+        let seen = pod.last();
+        assert!(seen.starts_with("GET /chat HTTP/1.1\r\n") && seen.contains("Upgrade: websocket\r\n"), "{seen}");
+    });
+}

@@ -16,7 +16,7 @@ use rustls::{
 
 use super::world::{Pod, World, connect, header, read_all, read_head, read_response};
 use crate::{
-    config::{Ciphers, Settings},
+    config::{Ciphers, ClientAuth, Settings},
     table::{AppProtocol, Certificate, ClientAuthority, DestinationTrust, Insecure, Name, Termination, sample::Sample},
     tls::{Contexts, TlsFault, missing_suites},
 };
@@ -262,6 +262,75 @@ fn wants_the_client_certificates_of_routes() {
     let mut stream = tls(&world, &other, "locked.example");
     let _ = stream.write_all(get("locked.example").as_bytes());
     assert!(stream.read(&mut [0]).is_err());
+}
+
+#[test]
+fn wants_client_certificates_of_everybody_and_tells_pods_about_them() {
+    let (authority, pod) = (Authority::new(), Pod::saying(HELLO));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), authority.pem()).unwrap();
+    let mut settings = Settings::default();
+    settings.mutual_tls.mode = ClientAuth::Required;
+    settings.mutual_tls.authorities = Some(file.path().into());
+    let world = World::start(settings, None, &[edge(&authority, "a.example", &pod)]);
+    let mut stream = tls(&world, &authority.client(&[], Some(authority.issue(&["me.example"]))), "a.example");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-SSL-Client-CN: forged\r\n\r\n").unwrap();
+    assert!(read_response(&mut stream).ends_with("hello"));
+    let request = pod.last();
+    let value = |name| header(&request, name).unwrap();
+    assert_eq!(
+        (value("x-ssl"), value("x-ssl-client-verify"), value("x-ssl-client-version")),
+        ("1".into(), "0".into(), "\"3\"".into())
+    );
+    assert_eq!(value("x-ssl-issuer"), "\"/CN=an authority\"");
+    assert_eq!(value("x-ssl-client-sha1").len(), 42);
+    assert!(value("x-ssl-client-der").starts_with("\"MII") && value("x-ssl-client-notbefore").ends_with("Z\""));
+    assert!(!request.contains("forged"));
+    let mut stream = tls(&world, &authority.client(&[], None), "a.example");
+    let _ = stream.write_all(get("a.example").as_bytes());
+    assert!(stream.read(&mut [0]).is_err());
+}
+
+/// curl as a client of each termination, with both versions of HTTP.
+#[test]
+fn is_understood_by_curl() {
+    let authority = Authority::new();
+    let (pod, secure) = (Pod::saying(HELLO), authority.pod(&["p.example"], HELLO));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), authority.pem()).unwrap();
+    let plain = Sample { host: "http.example", ..Sample::plain(pod.address) };
+    let passthrough =
+        Sample { host: "p.example", termination: Termination::Passthrough, ..Sample::plain(secure.address) };
+    let own = Some(authority.certificate(&["r.example"]));
+    let reencrypt = Sample {
+        host: "r.example",
+        termination: Termination::Reencrypt,
+        certificate: own,
+        ..Sample::plain(secure.address)
+    };
+    let world =
+        World::start(Settings::default(), None, &[plain, edge(&authority, "e.example", &pod), passthrough, reencrypt]);
+    let curl = |scheme: &str, host: &str, more: &[&str]| {
+        let port = if scheme == "http" { world.http } else { world.https }.port();
+        let output = std::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "10", "--cacert"])
+            .arg(file.path())
+            .args(["--resolve", &format!("{host}:{port}:127.0.0.1"), "--write-out", " %{http_version} %{http_code}"])
+            .args(more)
+            .arg(format!("{scheme}://{host}:{port}/"))
+            .output()
+            .expect("curl is installed");
+        assert!(output.status.success(), "{host}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(curl("http", "http.example", &[]), "hello 1.1 200");
+    assert_eq!(curl("http", "http.example", &["--http1.0"]), "hello 1 200");
+    assert_eq!(curl("http", "http.example", &["--http2-prior-knowledge"]), "hello 2 200");
+    assert_eq!(curl("https", "e.example", &[]), "hello 2 200");
+    assert_eq!(curl("https", "e.example", &["--http1.1", "--data", "x"]), "hello 1.1 200");
+    assert_eq!(curl("https", "e.example", &["--tls-max", "1.2"]), "hello 2 200");
+    assert_eq!(curl("https", "p.example", &[]), "hello 1.1 200");
+    assert_eq!(curl("https", "r.example", &[]), "hello 2 200");
 }
 
 #[test]
