@@ -1,6 +1,8 @@
 //! The resolver with its own forwarder, through sockets: names of others are had from an upstream once, and then from
 //! the cache, whether they are asked for as they are, at the end of an alias, or at the end of a search path.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs and does not get is its failure")]
+
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
