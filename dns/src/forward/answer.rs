@@ -1,7 +1,7 @@
 //! The message for a client: an entry with this client's id, spelling and bits, and TTLs that have counted down.
 
 use super::query::{Query, append_opt, count_additional};
-use super::wire::{HEADER, OPT_LENGTH, flag, put_u16, put_u32, rcode, u16_at, u32_at, word};
+use super::wire::{HEADER, OPT_SIZE, flag, put_u16, put_u32, rcode, u16_at, u32_at, word};
 use crate::cache::Entry;
 
 /// Extended DNS Errors (RFC 8914) that are told.
@@ -78,8 +78,8 @@ pub(crate) fn malformed(message: &[u8], code: u16) -> Vec<u8> {
     let flags = u16_at(message, word::FLAGS).unwrap_or(0);
     let mut out = vec![0; HEADER];
     put_u16(&mut out, word::ID, u16_at(message, word::ID).unwrap_or(0));
-    let kept = flags & (flag::OPCODE | flag::RD | flag::CD);
-    put_u16(&mut out, word::FLAGS, flag::QR | flag::RA | kept | code & flag::RCODE);
+    let kept = flags & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+    put_u16(&mut out, word::FLAGS, flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | code & flag::RCODE);
     out
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn malformed(message: &[u8], code: u16) -> Vec<u8> {
 fn write_truncated(entry: &Entry, query: &Query, delivery: Delivery, out: &mut Vec<u8>) {
     write_empty(query, entry.rcode(), None, delivery.max_size, out);
     let flags = u16_at(out, word::FLAGS).unwrap_or(0);
-    put_u16(out, word::FLAGS, flags | flag::TC);
+    put_u16(out, word::FLAGS, flags | flag::TRUNCATED);
 }
 
 fn write_question(query: &Query, out: &mut Vec<u8>) {
@@ -99,16 +99,16 @@ fn write_question(query: &Query, out: &mut Vec<u8>) {
 
 fn finish(entry: &Entry, query: &Query, error: Option<u16>, out: &mut Vec<u8>) {
     let flags = u16_at(out, word::FLAGS).unwrap_or(0);
-    finish_header(query, entry.rcode(), flags & flag::AD, out);
+    finish_header(query, entry.rcode(), flags & flag::AUTHENTIC_DATA, out);
     append_edns(query, 0, error, out);
 }
 
 /// Nothing forwarded is authoritative, and recursion is what forwarding is for.
 fn finish_header(query: &Query, code: u16, authenticated: u16, out: &mut [u8]) {
     let authenticated = if query.wants_authenticated() { authenticated } else { 0 };
-    let kept = query.flags & (flag::RD | flag::CD);
+    let kept = query.flags & (flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
     put_u16(out, word::ID, query.id);
-    put_u16(out, word::FLAGS, flag::QR | flag::RA | kept | authenticated | code & flag::RCODE);
+    put_u16(out, word::FLAGS, flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | authenticated | code & flag::RCODE);
 }
 
 /// Who sends no OPT record gets none. `extended`: the upper eight bits of a code of twelve.
@@ -122,7 +122,7 @@ fn append_edns(query: &Query, extended: u8, error: Option<u16>, out: &mut Vec<u8
 fn opt_length(query: &Query, error: Option<u16>) -> usize {
     match query.edns {
         None => 0,
-        Some(_) => OPT_LENGTH + error.map_or(0, |_| EDE_LENGTH),
+        Some(_) => OPT_SIZE + error.map_or(0, |_| EDE_LENGTH),
     }
 }
 

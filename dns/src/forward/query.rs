@@ -4,7 +4,7 @@ use rand::RngExt as _;
 
 use super::Question;
 use super::wire::{
-    CLASS_IN, HEADER, MAX_NAME, OUR_PAYLOAD, flag, plain_name_end, put_u16, rcode, record, rtype, u16_at, word,
+    CLASS_IN, HEADER, MAX_NAME, MAX_UDP, flag, plain_name_end, put_u16, rcode, record, rtype, u16_at, word,
 };
 use crate::cache::{Key, KeyBits};
 
@@ -43,7 +43,7 @@ impl<'a> Query<'a> {
     /// Reads a whole message.
     pub(crate) fn parse(message: &'a [u8]) -> Result<Self, Unanswerable> {
         let flags = u16_at(message, word::FLAGS).ok_or(Unanswerable::NoQuery)?;
-        if message.len() < HEADER || flags & flag::QR != 0 {
+        if message.len() < HEADER || flags & flag::RESPONSE != 0 {
             return Err(Unanswerable::NoQuery);
         }
         if flags & flag::OPCODE != 0 {
@@ -88,8 +88,8 @@ impl<'a> Query<'a> {
     pub(crate) fn key(&self) -> Key {
         let bits = KeyBits {
             dnssec_ok: self.dnssec_ok(),
-            checking_disabled: self.flags & flag::CD != 0,
-            recursion_desired: self.flags & flag::RD != 0,
+            checking_disabled: self.flags & flag::CHECKING_DISABLED != 0,
+            recursion_desired: self.flags & flag::RECURSION_DESIRED != 0,
         };
         Key::new(self.name, self.rtype, self.class, bits)
     }
@@ -100,7 +100,7 @@ impl<'a> Query<'a> {
 
     /// Whether the client understands the AD bit (RFC 6840 section 5.7).
     pub(crate) fn wants_authenticated(&self) -> bool {
-        self.flags & flag::AD != 0 || self.dnssec_ok()
+        self.flags & flag::AUTHENTIC_DATA != 0 || self.dnssec_ok()
     }
 }
 
@@ -117,7 +117,7 @@ fn edns(message: &[u8], start: usize) -> Option<Option<Edns>> {
                 return None;
             }
             let [_, version] = u16_at(message, record.ttl_at)?.to_be_bytes();
-            let dnssec_ok = u16_at(message, record.ttl_at + 2)? & flag::DO != 0;
+            let dnssec_ok = u16_at(message, record.ttl_at + 2)? & flag::DNSSEC_OK != 0;
             found = Some(Edns { version, dnssec_ok });
         }
         at = record.end;
@@ -156,12 +156,12 @@ impl Request {
     /// A query with an id nobody can guess, and if wanted a spelling nobody can guess either (draft-vixie-dnsext-dns0x20).
     pub(crate) fn message(&self, random_case: bool, with_edns: bool) -> Sent {
         let mut random = rand::rng();
-        let mut message = Vec::with_capacity(HEADER + self.name.len() + 4 + super::wire::OPT_LENGTH);
+        let mut message = Vec::with_capacity(HEADER + self.name.len() + 4 + super::wire::OPT_SIZE);
         message.extend(random.random::<u16>().to_be_bytes());
         // AD asks for the AD bit in the reply without asking for signatures.
-        let mut flags = flag::AD;
-        flags |= if self.bits.recursion_desired { flag::RD } else { 0 };
-        flags |= if self.bits.checking_disabled { flag::CD } else { 0 };
+        let mut flags = flag::AUTHENTIC_DATA;
+        flags |= if self.bits.recursion_desired { flag::RECURSION_DESIRED } else { 0 };
+        flags |= if self.bits.checking_disabled { flag::CHECKING_DISABLED } else { 0 };
         for value in [flags, 1, 0, 0, u16::from(with_edns)] {
             message.extend(value.to_be_bytes());
         }
@@ -208,9 +208,9 @@ fn randomise_case(name: &mut [u8]) {
 pub(crate) fn append_opt(message: &mut Vec<u8>, extended: u8, dnssec_ok: bool, error: Option<u16>) {
     message.push(0);
     message.extend(rtype::OPT.to_be_bytes());
-    message.extend(OUR_PAYLOAD.to_be_bytes());
+    message.extend((MAX_UDP as u16).to_be_bytes());
     message.extend([extended, 0]);
-    message.extend(if dnssec_ok { flag::DO } else { 0 }.to_be_bytes());
+    message.extend(if dnssec_ok { flag::DNSSEC_OK } else { 0 }.to_be_bytes());
     match error {
         None => message.extend([0, 0]),
         Some(code) => {

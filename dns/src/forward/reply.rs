@@ -30,7 +30,8 @@ impl Reply {
     pub(crate) fn read(message: Vec<u8>, sent: &Sent) -> Result<Self, Rejection> {
         let flags = u16_at(&message, word::FLAGS).ok_or(Rejection::Foreign)?;
         let id = u16_at(&message, word::ID);
-        if message.len() < HEADER || id != Some(sent.id()) || flags & (flag::QR | flag::OPCODE) != flag::QR {
+        if message.len() < HEADER || id != Some(sent.id()) || flags & (flag::RESPONSE | flag::OPCODE) != flag::RESPONSE
+        {
             return Err(Rejection::Foreign);
         }
         let code = flags & flag::RCODE;
@@ -39,7 +40,7 @@ impl Reply {
             return Ok(Self::from_records(bare(&message, sent), sent, None));
         }
         let end = question_end(&message, sent).ok_or(Rejection::Foreign)?;
-        if flags & flag::TC != 0 {
+        if flags & flag::TRUNCATED != 0 {
             // Some cut their messages in the middle of a record.
             return Ok(Self::Truncated);
         }
@@ -138,7 +139,7 @@ impl Records {
             }
             records.ttls.push(u16::try_from(record.ttl_at).ok()?);
             records.min_ttl = Some(records.min_ttl.map_or(record.ttl, |least| least.min(record.ttl)));
-            records.has_answer |= in_answer && (record.rtype == asked || asked == ANY);
+            records.has_answer |= in_answer && (record.rtype == asked || asked == rtype::ANY);
             if in_authority && record.rtype == rtype::SOA && records.soa.is_none() {
                 let minimum = u32_at(message, record.end.checked_sub(4)?)?;
                 records.soa = Some(SoaTimes { ttl: record.ttl, minimum });
@@ -149,6 +150,3 @@ impl Records {
         Some(records)
     }
 }
-
-/// The type that stands for all.
-const ANY: u16 = 255;

@@ -3,51 +3,16 @@
 //! Records pass through as they came, so that types nobody here has heard of pass as well. What is read are lengths, names,
 //! TTLs, and the one record that belongs to a hop, OPT.
 
-/// Bytes of a header.
-pub(crate) const HEADER: usize = 12;
-/// The longest name in wire form, its root label included.
-pub(crate) const MAX_NAME: usize = 255;
-/// Bytes of an OPT record without options: root name, type, class, TTL, length.
-pub(crate) const OPT_LENGTH: usize = 11;
-/// The UDP payload that we say we take: what fits any path without fragments (DNS flag day 2020).
-pub(crate) const OUR_PAYLOAD: u16 = 1232;
+pub(crate) use crate::wire::{CLASS_IN, HEADER, MAX_NAME, MAX_UDP, OPT_SIZE, rcode, rtype, u16_at};
 
-/// Types of records that are looked at.
-pub(crate) mod rtype {
-    pub(crate) const NS: u16 = 2;
-    pub(crate) const SOA: u16 = 6;
-    pub(crate) const HINFO: u16 = 13;
-    pub(crate) const OPT: u16 = 41;
-    pub(crate) const IXFR: u16 = 251;
-    pub(crate) const AXFR: u16 = 252;
-}
-
-/// The class of everything but oddities.
-pub(crate) const CLASS_IN: u16 = 1;
-
-/// Response codes (RFC 1035 section 4.1.1, RFC 6891).
-pub(crate) mod rcode {
-    pub(crate) const NOERROR: u16 = 0;
-    pub(crate) const FORMERR: u16 = 1;
-    pub(crate) const SERVFAIL: u16 = 2;
-    pub(crate) const NXDOMAIN: u16 = 3;
-    pub(crate) const NOTIMP: u16 = 4;
-    pub(crate) const REFUSED: u16 = 5;
-    pub(crate) const BADVERS: u16 = 16;
-}
-
-/// Bits of the second word of a header.
+/// Bits of the second word of a header, and of an OPT record's TTL.
 pub(crate) mod flag {
-    pub(crate) const QR: u16 = 0x8000;
-    pub(crate) const OPCODE: u16 = 0x7800;
-    pub(crate) const TC: u16 = 0x0200;
-    pub(crate) const RD: u16 = 0x0100;
-    pub(crate) const RA: u16 = 0x0080;
-    pub(crate) const AD: u16 = 0x0020;
-    pub(crate) const CD: u16 = 0x0010;
-    pub(crate) const RCODE: u16 = 0x000f;
-    /// In the lower half of an OPT record's TTL.
-    pub(crate) const DO: u16 = 0x8000;
+    pub(crate) use crate::wire::flag::*;
+
+    /// What was said is proven (RFC 4035); in a query: whoever asks knows what this means (RFC 6840 section 5.7).
+    pub(crate) const AUTHENTIC_DATA: u16 = 0x0020;
+    /// In the lower half of an OPT record's TTL: signatures are wanted (RFC 3225).
+    pub(crate) const DNSSEC_OK: u16 = 0x8000;
 }
 
 /// Where the words of a header are.
@@ -58,12 +23,6 @@ pub(crate) mod word {
     pub(crate) const ANSWERS: usize = 6;
     pub(crate) const AUTHORITIES: usize = 8;
     pub(crate) const ADDITIONALS: usize = 10;
-}
-
-/// The 16 bits at `at`.
-pub(crate) fn u16_at(message: &[u8], at: usize) -> Option<u16> {
-    let bytes = message.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(bytes.try_into().ok()?))
 }
 
 /// The 32 bits at `at`.

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom as _;
 use super::ForwardError;
 use super::config::{Policy, ZoneUpstreams};
 use super::upstream::Upstream;
-use super::wire::MAX_NAME;
+use crate::wire::Name;
 
 /// All upstreams. Replaced as a whole; what stays is the same [`Upstream`] with what is known of it.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl Zones {
         };
         let root = pool([0].into(), root);
         let named = zones.iter().map(|zone| {
-            let name = wire_name(&zone.zone).ok_or_else(|| ForwardError::Zone(zone.zone.clone()))?;
-            Ok((name.clone(), pool(name, &zone.upstreams)))
+            let name = Name::from_text(&zone.zone).ok_or_else(|| ForwardError::Zone(zone.zone.clone()))?;
+            Ok((name.wire().into(), pool(name.wire().into(), &zone.upstreams)))
         });
         Ok(Self { zones: named.collect::<Result<_, _>>()?, root })
     }
@@ -122,16 +122,4 @@ impl Pool {
         upstreams.sort_by_key(|upstream| upstream.is_down());
         Order { upstreams, all_down }
     }
-}
-
-/// A domain name in text, as lower case in wire form.
-pub(crate) fn wire_name(text: &str) -> Option<Box<[u8]>> {
-    let mut wire = vec![];
-    for label in text.strip_suffix('.').unwrap_or(text).split('.').filter(|_| text != "." && !text.is_empty()) {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
-        wire.push(length);
-        wire.extend(label.to_ascii_lowercase().bytes());
-    }
-    wire.push(0);
-    (wire.len() <= MAX_NAME).then(|| wire.into())
 }
