@@ -11,8 +11,9 @@
 //!   a pod as they are, all others are terminated here.
 //! - **tls** terminates, with the certificate of the route that the name belongs to.
 //! - **session** speaks HTTP/1 or HTTP/2 on the connection and makes requests of its bytes, or refuses them.
-//! - **admit** lets a request pass or answers it: allow-lists, rate limits, redirects to https, client certificates.
-//! - **route** finds the backend of its host and path in the table.
+//! - **admit** lets a request pass, or answers it whoever's it is.
+//! - **route** finds the backend of its host and path in the table, and holds the client to what that demands: allow-lists,
+//!   rate limits, https, client certificates.
 //! - **balance** chooses an endpoint: by weight, load, the client's address, or the cookie that it was given.
 //! - **connect** takes a connection to the pod from the pool, or makes one, or tries another endpoint.
 //! - **forward** sends the request with what is to be set in its headers, and the body as it comes.

@@ -143,7 +143,7 @@ impl Request {
         match head.parse_with_uninit_headers(whole, &mut fields) {
             Ok(httparse::Status::Complete(parsed)) if parsed == length => {}
             Ok(_) => return Err(Refusal::StartLine),
-            Err(error) => return Err(diagnose(whole, error)),
+            Err(error) => return Err(Refusal::diagnose(whole, error)),
         }
         let (Some(method), Some(target), Some(version)) = (head.method, head.path, head.version) else {
             return Err(Refusal::StartLine);
@@ -218,7 +218,7 @@ impl Response {
         match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, whole, &mut fields) {
             Ok(httparse::Status::Complete(parsed)) if parsed == length => {}
             Ok(_) => return Err(Refusal::StartLine),
-            Err(error) => return Err(diagnose(whole, error)),
+            Err(error) => return Err(Refusal::diagnose(whole, error)),
         }
         let (Some(status @ 100..), Some(version)) = (head.code, head.version) else {
             return Err(Refusal::StartLine);
@@ -407,35 +407,6 @@ fn is_host(host: &[u8]) -> bool {
     };
     let port = matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit) && port.len() <= 6;
     port && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
-}
-
-/// Why httparse refused a head, in the words that matter for smuggling.
-#[cold]
-fn diagnose(head: &[u8], error: httparse::Error) -> Refusal {
-    let lines = || head.split(|byte| *byte == b'\n');
-    if matches!(error, httparse::Error::TooManyHeaders) {
-        return Refusal::TooManyFields;
-    }
-    if head.contains(&0) {
-        return Refusal::Nul;
-    }
-    if lines().any(|line| line.iter().rev().skip(1).any(|byte| *byte == b'\r')) {
-        return Refusal::BareCr;
-    }
-    if lines().skip(1).any(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
-        return Refusal::Folded;
-    }
-    match error {
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Field,
-        httparse::Error::Version => {
-            let first = lines().next().unwrap_or_default();
-            let words: Vec<_> = first.trim_ascii_end().split(|byte| *byte == b' ').collect();
-            let version = words.len() == 3 && words[2].starts_with(b"HTTP/");
-            if version || first.starts_with(b"HTTP/") { Refusal::Version } else { Refusal::StartLine }
-        }
-        _ if lines().next().is_some_and(|first| !first.is_ascii()) => Refusal::Target,
-        _ => Refusal::StartLine,
-    }
 }
 
 fn lies_within(whole: &[u8], part: &str) -> bool {

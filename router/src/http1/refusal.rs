@@ -94,4 +94,33 @@ impl Refusal {
             _ => 400,
         }
     }
+
+    /// Why httparse refused a head, in the words that matter for smuggling.
+    #[cold]
+    pub(super) fn diagnose(head: &[u8], error: httparse::Error) -> Self {
+        let lines = || head.split(|byte| *byte == b'\n');
+        if matches!(error, httparse::Error::TooManyHeaders) {
+            return Self::TooManyFields;
+        }
+        if head.contains(&0) {
+            return Self::Nul;
+        }
+        if lines().any(|line| line.iter().rev().skip(1).any(|byte| *byte == b'\r')) {
+            return Self::BareCr;
+        }
+        if lines().skip(1).any(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
+            return Self::Folded;
+        }
+        match error {
+            httparse::Error::HeaderName | httparse::Error::HeaderValue => Self::Field,
+            httparse::Error::Version => {
+                let first = lines().next().unwrap_or_default();
+                let words: Vec<_> = first.trim_ascii_end().split(|byte| *byte == b' ').collect();
+                let version = words.len() == 3 && words[2].starts_with(b"HTTP/");
+                if version || first.starts_with(b"HTTP/") { Self::Version } else { Self::StartLine }
+            }
+            _ if lines().next().is_some_and(|first| !first.is_ascii()) => Self::Target,
+            _ => Self::StartLine,
+        }
+    }
 }

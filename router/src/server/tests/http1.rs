@@ -5,6 +5,7 @@ use std::{io::Write, net::Shutdown, thread, time::Duration};
 use super::world::{Pod, World, connect, header, read_all, read_head, read_response};
 use crate::{
     config::Settings,
+    server::{Server, Start},
     table::{AppProtocol, Insecure, Termination, sample::Sample},
 };
 
@@ -361,6 +362,49 @@ fn drains_without_cutting_anybody() {
     assert!(response.ends_with("hello") && header(&response, "connection").as_deref() == Some("close"), "{response}");
     busy.shutdown(Shutdown::Both).unwrap();
     drained.join().unwrap();
+}
+
+#[test]
+fn hands_its_sockets_to_a_successor_without_a_failed_request() {
+    let pod = Pod::saying(HELLO);
+    let table: crate::table::SharedTable =
+        std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(crate::table::sample::table(
+            Settings { threads: Some(2), ..Settings::default() },
+            None,
+            &[Sample::plain(pod.address)],
+        )));
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let start = || {
+        let http = vec![socket.try_clone().unwrap()];
+        let (https, stats, sources) = (Vec::new(), Vec::new(), Vec::new());
+        Server::start(Start { table: table.clone(), http, https, stats, sources, sink: None, authorize: None }).unwrap()
+    };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = || {
+            let (mut served, mut stream) = (0, connect(address));
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                stream.write_all(get("Connection: close\r\n").as_bytes()).unwrap();
+                assert!(read_all(&mut stream).ends_with("hello"));
+                served += 1;
+                stream = connect(address);
+            }
+            served
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(client)).collect();
+        let mut server = start();
+        for _ in 0..5 {
+            thread::sleep(Duration::from_millis(100));
+            let successor = start();
+            server.drain(Some(Duration::from_secs(5)));
+            server = successor;
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        let served: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert!(served > 50, "only {served}");
+        server.drain(Some(Duration::from_secs(5)));
+    });
 }
 
 #[test]

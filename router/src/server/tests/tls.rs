@@ -334,6 +334,33 @@ fn is_understood_by_curl() {
 }
 
 #[test]
+fn holds_little_for_an_idle_connection() {
+    let (authority, pod) = (Authority::new(), Pod::saying(HELLO));
+    let world = World::start(Settings::default(), None, &[edge(&authority, "a.example", &pod)]);
+    let config = authority.client(&["http/1.1"], None);
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let open = |count: usize| -> Vec<_> {
+        let ask = |_| {
+            let mut stream = tls(&world, &config, "a.example");
+            stream.write_all(get("a.example").as_bytes()).unwrap();
+            assert!(read_response(&mut stream).ends_with("hello"));
+            stream
+        };
+        (0..count).map(ask).collect()
+    };
+    let _warm = open(20);
+    let before = resident();
+    let idle = open(400);
+    // The clients are in this process, too, and hold as much again.
+    let each = resident().saturating_sub(before) / idle.len();
+    println!("{each} bytes for both ends of an idle TLS connection");
+    assert!(each <= 2 * 40 * 1024, "{each} bytes");
+}
+
+#[test]
 fn says_at_start_what_it_cannot_do() {
     let list = |names: &[&str]| Settings {
         ciphers: Ciphers::List(names.iter().map(ToString::to_string).collect()),
