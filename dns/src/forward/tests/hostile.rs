@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use hickory_proto::op::Message;
+use hickory_proto::op::{Edns, Message, OpCode, Query as HickoryQuery};
+use hickory_proto::rr::RecordType;
 use prometheus_client::registry::Registry;
 use proptest::prelude::*;
 
@@ -27,7 +28,14 @@ fn request() -> Request {
 
 /// A message that begins as the reply to `request` would, with the id to be filled in.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
-    let bytes = prop_oneof![any::<u8>(), Just(0xc0), Just(0x0c), Just(0), Just(1)];
+    // Pointers, zeros and ones more often than others.
+    let bytes = any::<u8>().prop_map(|byte| match byte % 8 {
+        0 => 0xc0,
+        1 => 0x0c,
+        2 => 0,
+        3 => 1,
+        _ => byte,
+    });
     let counts = prop::array::uniform3(0_u8..4);
     (any::<u8>(), any::<u8>(), counts, prop::collection::vec(bytes, 0..200)).prop_map(|(high, low, counts, tail)| {
         let mut message = vec![0, 0, 0x80 | high & 0x05, low, 0, 1, 0, counts[0], 0, counts[1], 0, counts[2]];
@@ -61,22 +69,67 @@ proptest! {
 
     /// Whatever an upstream says: what is kept of it can be told, and is well-formed if the reply was.
     #[test]
-    fn any_reply_is_told_or_rejected(mut bytes in plausible(), exact in any::<bool>()) {
-        let sent = request().message(exact, true);
-        bytes[..2].copy_from_slice(&sent.id().to_be_bytes());
-        bytes[HEADER..HEADER + 13].copy_from_slice(&sent.question()[..13]);
-        let parsed_by_another = Message::from_vec(&bytes).is_ok();
-        let Ok(Reply::Answer(content)) = Reply::read(bytes, &sent) else { return Ok(()) };
-        let key = Key::new(b"\x03www\x07example\0", 1, 1, BITS);
-        let entry = CACHE.keep(&key, content);
-        let delivery = Delivery { ttls: Ttls::Aged { age: 1, left: 1 }, error: Some(3), max_size: 1232 };
-        let wire = Client::asks("www.example.").with_edns(false).wire();
-        let mut out = vec![];
-        write(&entry, &Query::parse(&wire).unwrap(), delivery, &mut out);
-        if parsed_by_another {
-            prop_assert!(Message::from_vec(&out).is_ok(), "{out:x?}");
-        }
+    fn any_reply_is_told_or_rejected(bytes in plausible(), exact in any::<bool>()) {
+        tell(bytes, exact);
     }
+
+    #[test]
+    fn a_good_reply_with_a_few_other_bytes_is_told_or_rejected(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = good_reply();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()).max(QUESTION_END));
+        }
+        tell(bytes, false);
+    }
+}
+
+/// Where the question of `request` ends.
+const QUESTION_END: usize = HEADER + 13 + 4;
+
+/// An alias and what it leads to, an SOA record, and an OPT record.
+fn good_reply() -> Vec<u8> {
+    let mut message = Message::response(0, OpCode::Query);
+    message.add_query(HickoryQuery::query(name("www.example."), RecordType::A));
+    message.add_answer(cname(name("www.example."), 300, "edge.www.example."));
+    message.add_answer(a(name("edge.www.example."), 60, 1));
+    message.add_authority(soa("example.", 300, 60));
+    message.edns = Some(Edns::new());
+    message.to_vec().unwrap()
+}
+
+/// Takes the message for a reply, keeps it, and answers with it.
+fn tell(mut bytes: Vec<u8>, exact: bool) {
+    let sent = request().message(exact, true);
+    bytes[..2].copy_from_slice(&sent.id().to_be_bytes());
+    bytes[HEADER..QUESTION_END].copy_from_slice(sent.question());
+    let parsed_by_another = Message::from_vec(&bytes).is_ok();
+    let Ok(Reply::Answer(content)) = Reply::read(bytes, &sent) else { return };
+    let key = Key::new(b"\x03www\x07example\0", 1, 1, BITS);
+    let entry = CACHE.keep(&key, content);
+    let delivery = Delivery { ttls: Ttls::Aged { age: 1, left: 1 }, error: Some(3), max_size: 1232 };
+    let wire = Client::asks("www.example.").with_edns(false).wire();
+    let mut out = vec![];
+    write(&entry, &Query::parse(&wire).unwrap(), delivery, &mut out);
+    if parsed_by_another {
+        assert!(Message::from_vec(&out).is_ok(), "{out:x?}");
+    }
+}
+
+#[test]
+fn the_good_reply_is_good() {
+    let sent = request().message(false, true);
+    let mut bytes = good_reply();
+    bytes[..2].copy_from_slice(&sent.id().to_be_bytes());
+    let Ok(Reply::Answer(content)) = Reply::read(bytes, &sent) else { panic!("it is rejected") };
+    assert!(content.has_answer && content.soa.is_some());
+    assert_eq!((content.ttls.len(), content.min_ttl), (3, Some(60)));
 }
 
 /// Through the sockets: the client gets an answer whatever comes.
