@@ -70,6 +70,3 @@ pub(crate) fn check_host(claim: &Claim, settings: &Settings) -> Result<(), Rejec
 pub(crate) fn host_of(namespace: &str, name: &str, host: &str, subdomain: &str, settings: &Settings) -> Arc<str> {
     hosts::host_of(namespace, name, host, subdomain, settings)
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,7 +19,7 @@ pub(crate) struct Conflict {
 /// Judges claims, which come in the order of their age. All claims that can collide must be among them: those to one
 /// host, or, where there are wildcards, all those to a domain. Every claim's host is valid.
 pub(crate) fn judge(claims: &[Arc<Claim>], share_hosts: bool) -> Vec<Verdict> {
-    let mut holders: HashMap<HostKey, Vec<&Arc<Claim>>> = HashMap::new();
+    let mut holders: HashMap<HostKey, Holders<'_>> = HashMap::new();
     // Who holds a wildcard, and who holds hosts: within one domain.
     let (mut wildcards, mut hosts): (Vec<&Arc<Claim>>, Vec<&Arc<Claim>>) = Default::default();
     let mut verdicts = Vec::with_capacity(claims.len());
@@ -28,12 +28,12 @@ pub(crate) fn judge(claims: &[Arc<Claim>], share_hosts: bool) -> Vec<Verdict> {
         let across = if claim.is_wildcard { &hosts } else { &wildcards };
         let foreign = |other: &&&Arc<Claim>| !share_hosts && other.id.namespace != claim.id.namespace;
         let conflict = |owner: &Arc<Claim>, is_across| Conflict { owner: owner.clone(), is_across };
-        let verdict = if let Some(owner) = same.iter().find(|other| foreign(other) || collide(claim, other)) {
+        let verdict = if let Some(owner) = same.first.iter().find(foreign).or(same.in_the_way(claim).as_ref()) {
             Err(conflict(owner, false))
         } else if let Some(owner) = across.iter().find(foreign) {
             Err(conflict(owner, true))
         } else {
-            same.push(claim);
+            same.add(claim);
             // One of each namespace tells what the others would.
             let own = if claim.is_wildcard { &mut wildcards } else { &mut hosts };
             if !own.iter().any(|other| other.id.namespace == claim.id.namespace) {
@@ -46,13 +46,42 @@ pub(crate) fn judge(claims: &[Arc<Claim>], share_hosts: bool) -> Vec<Verdict> {
     verdicts
 }
 
-/// Whether two claims of one namespace to one host cannot both hold: they have the same path, or one passes TLS through,
-/// which is for the whole host.
-fn collide(one: &Claim, other: &Claim) -> bool {
-    let (mine, others) = (one.termination(), other.termination());
-    let both_tls = mine != Termination::Plain && others != Termination::Plain;
-    let passthrough = mine == Termination::Passthrough || others == Termination::Passthrough;
-    (one.path() == other.path() && one.is_exact == other.is_exact) || (both_tls && passthrough)
+/// The claims to one host that hold.
+#[derive(Default)]
+struct Holders<'a> {
+    /// The oldest: unless hosts are shared, all are of its namespace.
+    first: Option<&'a Arc<Claim>>,
+    /// By path, and whether only that is meant.
+    paths: HashMap<(&'a str, bool), &'a Arc<Claim>>,
+    /// The one that passes TLS through.
+    passthrough: Option<&'a Arc<Claim>>,
+    /// The oldest with TLS.
+    tls: Option<&'a Arc<Claim>>,
+}
+
+// === impl Holders ===
+
+impl<'a> Holders<'a> {
+    /// Who holds what `claim` wants: the same path, or, where one of the two passes TLS through, all TLS of the host.
+    fn in_the_way(&self, claim: &Claim) -> Option<&'a Arc<Claim>> {
+        let of_path = self.paths.get(&(claim.path(), claim.is_exact)).copied();
+        of_path.or(match claim.termination() {
+            Termination::Plain => None,
+            Termination::Passthrough => self.tls,
+            Termination::Edge | Termination::Reencrypt => self.passthrough,
+        })
+    }
+
+    fn add(&mut self, claim: &'a Arc<Claim>) {
+        self.first.get_or_insert(claim);
+        self.paths.insert((claim.path(), claim.is_exact), claim);
+        match claim.termination() {
+            Termination::Plain => return,
+            Termination::Passthrough => self.passthrough = Some(claim),
+            Termination::Edge | Termination::Reencrypt => {}
+        }
+        self.tls.get_or_insert(claim);
+    }
 }
 
 // === impl Conflict ===

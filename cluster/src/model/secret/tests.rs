@@ -41,7 +41,7 @@ fn faults_never_repeat_the_data() {
         (Secret::TLS, json!({"tls.crt": "Q0VSVA==", "tls.key": "hush!"}), "data.tls.key"),
     ];
     for (secret_type, data, field) in rows {
-        let error = parse(secret_type, data, json!({})).err().expect("a fault");
+        let error = parse(secret_type, data, json!({})).expect_err("a fault");
         assert_eq!(error.field, field);
         assert!(!error.message.contains("hush"), "{}", error.message);
     }

@@ -42,10 +42,10 @@ fn so_many_are_in_flight() {
     let limits = Limits { concurrent: Some(3), ..Limits::default() };
     let limiter = Arc::new(Limiter::default());
     let now = limiter.begin;
-    let mut permits: Vec<_> = (0..3).map(|_| limiter.admit(&limits, CLIENT, now).ok().expect("it passes")).collect();
+    let mut permits: Vec<_> = (0..3).map(|_| limiter.admit(&limits, CLIENT, now).expect("it passes")).collect();
     assert_eq!(limiter.admit(&limits, CLIENT, now).err(), Some(Limit::Concurrent));
     permits.pop();
-    permits.push(limiter.admit(&limits, CLIENT, now).ok().expect("one has ended"));
+    permits.push(limiter.admit(&limits, CLIENT, now).expect("one has ended"));
     assert_eq!(limiter.admit(&limits, CLIENT, now).err(), Some(Limit::Concurrent));
     let mapped = "::ffff:192.0.2.1".parse().expect("an address");
     assert_eq!(limiter.admit(&limits, mapped, now).err(), Some(Limit::Concurrent), "it is the same client");
@@ -68,7 +68,7 @@ fn nothing_passes_a_limit_of_zero() {
 fn not_more_clients_are_remembered_than_there_is_room_for() {
     let limits = Limits { requests: Some(1), ..Limits::default() };
     let limiter = Arc::new(Limiter::default());
-    let held = limiter.admit(&limits, CLIENT, limiter.begin).ok().expect("the first");
+    let held = limiter.admit(&limits, CLIENT, limiter.begin).expect("the first");
     for number in 0..150_000_u32 {
         let client = IpAddr::V4((0x0a00_0000 + number).into());
         let _ = limiter.admit(&limits, client, limiter.begin + Duration::from_millis(number.into()));

@@ -3,7 +3,8 @@ use super::*;
 #[test]
 fn shares_are_exact() {
     // weights with how many endpoints share them; what each endpoint weighs
-    let rows: [(&[(u128, usize)], &[u32]); 12] = [
+    type Row = (&'static [(u128, usize)], &'static [u32]);
+    let rows: [Row; 12] = [
         // The example of the reference: 256 and 64 there.
         (&[(20, 2), (10, 4)], &[4, 1]),
         (&[(100, 3)], &[1]),
