@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! admin.sock   GET /v1/status  /v1/pods  /v1/nodes  /v1/drops  /v1/drops/events      JSON, see [`api`]
+//!              GET /v1/dns  /v1/dns/query   PUT /v1/dns/log
 //! TCP          GET /healthz  /readyz  /metrics
 //! ```
 
 pub mod agent;
 pub mod api;
 pub mod client;
+mod dns;
 mod routes;
 mod serve;
 #[cfg(test)]

@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::api::{DropCount, EventLine, NodeRow, PodRow, Status};
+use crate::admin::api::{DnsAnswer, DnsStats, DropCount, EventLine, NodeRow, PodRow, Status};
 use crate::admin::client::{Client, ClientError};
 use crate::terminal::Terminal;
-use command::{Action, Command, DropArgs, GetArgs, Resource};
+use command::{Action, Command, DnsAction, DropArgs, GetArgs, Resource, Switch};
 use output::Output;
 
 /// Exit codes; `--help` lists them.
@@ -95,9 +95,43 @@ async fn ask(command: &Command, terminal: Terminal) -> Result<u8, Error> {
         }
         Action::Get(arguments) => get(&client, arguments, output, terminal).await?,
         Action::Drops(arguments) => drops(&client, arguments, output, terminal).await?,
+        Action::Dns(action) => return dns(&client, action, output).await,
         Action::Completions { .. } => {}
     }
     Ok(0)
+}
+
+async fn dns(client: &Client, action: &DnsAction, output: Output) -> Result<u8, Error> {
+    match action {
+        DnsAction::Query { name, kind, from, .. } => {
+            let from = from.iter().map(|pod| ("from", pod.as_str()));
+            let path = query_path("/v1/dns/query", [("name", name.as_str()), ("type", kind)].into_iter().chain(from));
+            let answer: DnsAnswer = client.get(&path).await?;
+            write(&output.of(&answer, |_| render::dns_answer(&answer)))?;
+            return Ok(if answer.records.is_empty() { code::FAILED } else { 0 });
+        }
+        DnsAction::Stats { .. } => {
+            let stats: DnsStats = client.get("/v1/dns").await?;
+            write(&output.of(&stats, |_| render::dns_stats(&stats)))?;
+        }
+        DnsAction::Log { wanted } => {
+            let wanted = *wanted == Switch::On;
+            let _: bool = client.put(&format!("/v1/dns/log?wanted={wanted}")).await?;
+        }
+    }
+    Ok(0)
+}
+
+/// A path with parameters (RFC 3986 §2.1, what is not unreserved is encoded).
+fn query_path<'a>(path: &str, parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let encode = |text: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        text.bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect()
+    };
+    let parameters: Vec<String> = parameters.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    format!("{path}?{}", parameters.join("&"))
 }
 
 async fn get(client: &Client, arguments: &GetArgs, output: Output, terminal: Terminal) -> Result<(), Error> {

@@ -43,6 +43,54 @@ pub struct MapStatus {
     pub memory: u64,
 }
 
+/// `sdnctl dns stats`: cluster DNS on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DnsStats {
+    /// Whether it knows the cluster.
+    pub ready: bool,
+    /// Domain of the cluster's names.
+    pub domain: String,
+    /// Where it is asked.
+    pub addresses: Vec<IpAddr>,
+    /// Services that have names.
+    pub services: usize,
+    /// Addresses of endpoints that have names.
+    pub endpoints: usize,
+    /// Who is asked for all other names.
+    pub upstreams: Vec<UpstreamRow>,
+    /// Counters that are not zero, as at /metrics: CoreDNS's names where it has them.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// An upstream of cluster DNS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpstreamRow {
+    /// Its address and port.
+    pub address: String,
+    /// Why it is left alone; `None`: it is asked.
+    pub problem: Option<String>,
+}
+
+/// `sdnctl dns query`: what was asked, in order, and what the last of it was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DnsAnswer {
+    /// The names that were asked for: those of the search path come first, as in a pod.
+    pub asked: Vec<String>,
+    /// As whom.
+    pub client: Option<IpAddr>,
+    /// The response code of the last one.
+    pub code: String,
+    /// Whether the answer is of the cluster's own names.
+    pub authoritative: bool,
+    /// Records, in the form of a zone file.
+    pub records: Vec<String>,
+    /// Time that all of it took in the resolver, in microseconds.
+    pub took_micros: u64,
+}
+
 /// Which way a packet went, seen from the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response, header};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -88,8 +88,17 @@ impl Client {
 
     /// The answer at a path.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// Has something changed, and the answer to it.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::PUT, path).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
         let silent = || ClientError::Silent { socket: self.socket.clone(), path: path.to_owned() };
-        let response = timeout(PATIENCE, self.request(path)).await.map_err(|_| silent())??;
+        let response = timeout(PATIENCE, self.request(method, path)).await.map_err(|_| silent())??;
         let (ok, status) = (response.status().is_success(), response.status());
         let body = timeout(PATIENCE, response.into_body().collect()).await.map_err(|_| silent())?;
         let body = body.map_err(|error| answer(path, &error))?.to_bytes();
@@ -103,7 +112,7 @@ impl Client {
     /// The lines at a path, as they come.
     pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
         let silent = || ClientError::Silent { socket: self.socket.clone(), path: path.to_owned() };
-        let response = timeout(PATIENCE, self.request(path)).await.map_err(|_| silent())??;
+        let response = timeout(PATIENCE, self.request(Method::GET, path)).await.map_err(|_| silent())??;
         if !response.status().is_success() {
             let body = response.into_body().collect().await.map_err(|error| answer(path, &error))?.to_bytes();
             let error = serde_json::from_slice(&body).map_or_else(|_| "refused".to_owned(), |ApiError { error }| error);
@@ -112,14 +121,15 @@ impl Client {
         Ok(Lines { body: response.into_body(), rest: Vec::new(), path: path.to_owned() })
     }
 
-    async fn request(&self, path: &str) -> Result<Response<Incoming>, ClientError> {
+    async fn request(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |cause| ClientError::Unreachable { socket: self.socket.clone(), cause };
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| answer(path, &error))?;
         // It ends with the answer's last byte, or with this process.
         tokio::spawn(connection);
-        let request = Request::get(path).header(header::HOST, "agent").body(Empty::<Bytes>::new());
+        let request =
+            Request::builder().method(method).uri(path).header(header::HOST, "agent").body(Empty::<Bytes>::new());
         let request = request.map_err(|error| answer(path, &error))?;
         sender.send_request(request).await.map_err(|error| answer(path, &error))
     }

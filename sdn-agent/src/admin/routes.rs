@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Agent;
 use super::api::{ApiError, DropEvent, EventLine};
+use super::dns::{self, Asked};
 use crate::observe::{Dataplane, metrics};
 
 /// Content type of the Prometheus text that [`metrics::text`] writes.
@@ -27,6 +28,9 @@ pub fn admin<D: Dataplane>(agent: Arc<Agent<D>>) -> Router {
         .route("/v1/status", get(status::<D>))
         .route("/v1/pods", get(pods::<D>))
         .route("/v1/nodes", get(nodes::<D>))
+        .route("/v1/dns", get(dns_stats::<D>))
+        .route("/v1/dns/query", get(dns_query::<D>))
+        .route("/v1/dns/log", put(dns_log::<D>))
         .route("/v1/drops", get(drops::<D>))
         .route("/v1/drops/events", get(events::<D>))
         .fallback(async || {
@@ -69,6 +73,39 @@ async fn drops<D: Dataplane>(State(agent): Shared<D>) -> Response {
         Ok(rows) => Json(rows).into_response(),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
+}
+
+async fn dns_stats<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    match agent.resolver.get() {
+        Some(resolver) => Json(dns::stats(resolver, &agent.config)).into_response(),
+        None => no_resolver(),
+    }
+}
+
+async fn dns_query<D: Dataplane>(State(agent): Shared<D>, Query(asked): Query<Asked>) -> Response {
+    let Some(resolver) = agent.resolver.get() else { return no_resolver() };
+    match dns::query(resolver, &agent.config, &agent.snapshot(), &asked).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, &error),
+    }
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    wanted: bool,
+}
+
+async fn dns_log<D: Dataplane>(State(agent): Shared<D>, Query(query): Query<LogQuery>) -> Response {
+    let Some(resolver) = agent.resolver.get() else { return no_resolver() };
+    resolver.log_queries(query.wanted);
+    Json(query.wanted).into_response()
+}
+
+fn no_resolver() -> Response {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "cluster DNS is not answered on this node (setting dns), or not yet; see `sdnctl status`",
+    )
 }
 
 /// One JSON object a line, for as long as the client listens.

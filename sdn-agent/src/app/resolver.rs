@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +15,7 @@ use prometheus_client::registry::Registry;
 use sdn_cluster::Snapshot;
 use sdn_cni::protocol::Dns;
 use sdn_dns::forward::{CachingForwarder, ForwardConfig, ForwardError, UpstreamSource};
-use sdn_dns::{Clients, Search, Sockets};
+use sdn_dns::{Clients, Rate, Search, Sockets};
 use tokio::sync::watch;
 
 use crate::cni::Leases;
@@ -25,6 +26,10 @@ use crate::kernel::bpf::raw::{RawMap, Update, bytes_of};
 
 /// Between two beats. After a second without one, the programs send questions to another node.
 const BEAT: Duration = Duration::from_millis(200);
+
+/// What one pod may ask: far more than a program needs, far less than the resolver can answer.
+const RATE: Rate =
+    Rate { per_second: NonZeroU32::new(5_000).expect("not zero"), burst: NonZeroU32::new(10_000).expect("not zero") };
 
 /// As kubelet has it: names with fewer dots are looked for along the search path first.
 const NDOTS: &str = "ndots:5";
@@ -100,6 +105,7 @@ impl Resolver {
             reverse,
             search: Some(search),
             clients,
+            rate: Some(RATE),
             ..sdn_dns::Config::default()
         };
         let handle = sdn_dns::start(settings, sockets, snapshots, forwarder.clone())?;

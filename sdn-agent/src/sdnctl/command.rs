@@ -39,6 +39,9 @@ pub enum Action {
     /// What was dropped, and why: exact counts, or examples as they happen
     #[command(after_help = DROPS_EXAMPLES)]
     Drops(DropArgs),
+    /// Ask cluster DNS on this node, or see how it is
+    #[command(subcommand, after_help = DNS_EXAMPLES)]
+    Dns(DnsAction),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  sdnctl completions bash > /etc/bash_completion.d/sdnctl\n  sdnctl completions zsh > \"${fpath[1]}/_sdnctl\"\n  sdnctl completions fish > ~/.config/fish/completions/sdnctl.fish"
@@ -47,6 +50,46 @@ pub enum Action {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What `sdnctl dns` can do.
+#[derive(Debug, Subcommand)]
+pub enum DnsAction {
+    /// Ask for a name as a pod would, along its search path
+    Query {
+        /// The name; with a dot at its end it is asked for as it is
+        name: String,
+        /// Type of the records: A, AAAA, SRV, PTR, TXT, ANY …
+        #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+        kind: String,
+        /// As this pod, NAMESPACE/NAME [default: as the node]
+        #[arg(long, value_name = "POD")]
+        from: Option<String>,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Readiness, sizes, upstreams and counters
+    Stats {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Have the agent log every query, or no longer
+    Log {
+        /// Whether it is to
+        #[arg(value_enum)]
+        wanted: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// From now on.
+    On,
+    /// No longer.
+    Off,
 }
 
 /// Flags of `sdnctl get`.
@@ -96,6 +139,16 @@ pub enum Resource {
     Nodes,
 }
 
+const DNS_EXAMPLES: &str = "\
+Examples:
+  sdnctl dns query web.shop.svc.cluster.local
+  sdnctl dns query web --from shop/cart-0        as the pod would, along its search path
+  sdnctl dns query _http._tcp.web.shop.svc.cluster.local -t SRV -o json
+  sdnctl dns stats
+  sdnctl dns log on
+
+Exit code 1 of query: no records.";
+
 /// Form of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -141,7 +194,8 @@ impl Command {
             Action::Status { output } => Output(*output),
             Action::Get(arguments) => Output(arguments.output),
             Action::Drops(arguments) => Output(arguments.output),
-            Action::Completions { .. } => Output(Format::Table),
+            Action::Dns(DnsAction::Query { output, .. } | DnsAction::Stats { output }) => Output(*output),
+            Action::Dns(DnsAction::Log { .. }) | Action::Completions { .. } => Output(Format::Table),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use crate::admin::api::{DropCount, DropEvent, EventLine, MapStatus, NodeRow, PodRow, ProgramStatus, Status};
+use crate::admin::api::{
+    DnsAnswer, DnsStats, DropCount, DropEvent, EventLine, MapStatus, NodeRow, PodRow, ProgramStatus, Status,
+};
 use crate::terminal::{Terminal, Tone, printable};
 
 /// Fill of a map from which it is worth a look, in percent.
@@ -253,6 +255,33 @@ fn tuple(event: &DropEvent) -> String {
 }
 
 /// A heading and indented lines; nothing where there are none.
+/// `sdnctl dns query`
+pub(super) fn dns_answer(answer: &DnsAnswer) -> String {
+    let own = if answer.authoritative { "the cluster's own" } else { "not of the cluster" };
+    let client = answer.client.map_or_else(|| "the node".to_owned(), |address| address.to_string());
+    let asked = printable(answer.asked.join(", "));
+    let mut text = format!("; {}, {own}, {} µs, as {client}, asked for: {asked}\n", answer.code, answer.took_micros);
+    for record in &answer.records {
+        text.push_str(&format!("{}\n", printable(record.clone())));
+    }
+    text
+}
+
+/// `sdnctl dns stats`
+pub(super) fn dns_stats(stats: &DnsStats) -> String {
+    let ready = if stats.ready { "ready" } else { "not ready: the cluster is not known yet" };
+    let mut text = format!("{:<14}{ready}\n{:<14}{}\n", "DNS", "Domain", printable(stats.domain.clone()));
+    text.push_str(&format!("{:<14}{}\n", "Addresses", join(&stats.addresses)));
+    text.push_str(&format!("{:<14}{} services, {} addresses of endpoints\n", "Names", stats.services, stats.endpoints));
+    let upstreams = stats.upstreams.iter().map(|upstream| match &upstream.problem {
+        None => upstream.address.clone(),
+        Some(problem) => format!("{}: {problem}", upstream.address),
+    });
+    text.push_str(&list("Upstreams", upstreams));
+    text.push_str(&list("Counters", stats.counters.iter().map(|(name, value)| format!("{value:>10}  {name}"))));
+    text
+}
+
 fn list(heading: &str, lines: impl IntoIterator<Item = impl Display>) -> String {
     let lines: String = lines.into_iter().map(|line| format!("  {}\n", printable(line.to_string()))).collect();
     if lines.is_empty() { lines } else { format!("\n{heading}:\n{lines}") }
