@@ -129,7 +129,7 @@ async fn stages(core: &Rc<Core>, client: &mut Client, exchange: &mut Exchange) -
             Awaited::Head => {}
         }
         let keeps = client.keeps(core, exchange);
-        let keeps = respond::begin(&settings, client, exchange, keeps)?;
+        let keeps = respond::begin(&settings, client, exchange, keeps);
         let sent = respond::until_end(client, &mut begun.side, exchange, &mut progress, patience).await?;
         if exchange.response.status == 101 {
             respond::tunnel(&settings, client, &mut begun.side, exchange).await?;

@@ -1,6 +1,7 @@
 //! Responses: waited for while the request goes out, and brought to the client with what the route adds; or the
 //! router's own where there is none.
 
+mod compress;
 mod page;
 mod tunnel;
 
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use compress::Squeeze;
 pub use page::{Pages, refuse, say};
 pub use tunnel::tunnel;
 
@@ -182,39 +184,28 @@ async fn pass_interim(client: &mut Client, exchange: &mut Exchange) -> Result<()
 }
 
 /// Writes the head of the response that the client gets; whether its connection is used on.
-pub fn begin(settings: &Settings, client: &mut Client, exchange: &mut Exchange, keeps: bool) -> Result<bool, Stop> {
-    let Some(backend) = exchange.backend.clone() else { return Ok(false) };
+pub fn begin(settings: &Settings, client: &Client, exchange: &mut Exchange, keeps: bool) -> bool {
+    let Some(backend) = exchange.backend.clone() else { return false };
     let is_http1 = matches!(client.side, Side::Http1(_));
+    let secured = client.connection.tls.as_deref();
     let cookie = new_cookie(exchange, &backend);
-    let scene_certificate = client.connection.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref());
-    let is_secure = client.connection.tls.is_some();
     exchange.status = exchange.response.status;
-    let Exchange { answer, response, request, down, .. } = exchange;
+    let Exchange { head, answer, response, request, down, .. } = exchange;
+    let squeezes = compress::is_wanted(&settings.compression, request, head, response, answer);
     down.clear();
     let out = &mut down.before;
-    let framing = framing_to(request.version, response.framing);
+    let framing = if squeezes { Framing::Chunked } else { framing_to(request.version, response.framing) };
     let keeps = keeps && framing != Framing::Close;
     http1::status_line(out, request.version, response.status, response.reason.of(answer));
-    let hsts = backend.config.hsts.as_ref().filter(|_| is_secure);
-    let nominated = |name: &[u8]| response.nominated.iter().any(|span| span.of(answer).eq_ignore_ascii_case(name));
-    for one in &response.fields {
-        let dropped = one.known.is_hop_by_hop()
-            || (one.known == Known::StrictTransportSecurity && hsts.is_some())
-            || (!response.nominated.is_empty() && nominated(one.name.of(answer)));
-        if !dropped {
-            field(out, one.name.of(answer), one.value.of(answer));
-        }
-    }
-    if let Some(hsts) = hsts {
-        field(out, b"Strict-Transport-Security", hsts.as_bytes());
-    }
+    write_fields(out, response, answer, backend.config.hsts.as_deref().filter(|_| secured.is_some()), squeezes);
     if let Some(cookie) = cookie {
         field(out, b"Set-Cookie", cookie.as_bytes());
         if is_cacheable(response) {
             field(out, b"Cache-Control", b"private");
         }
     }
-    act(out, &backend.config.response_headers, &Scene { client_certificate: scene_certificate });
+    let client_certificate = secured.and_then(|secured| secured.client_certificate.as_deref());
+    act(out, &backend.config.response_headers, &Scene { client_certificate });
     match framing {
         Framing::Chunked if is_http1 => field(out, b"Transfer-Encoding", b"chunked"),
         Framing::Length(length) => write_length(out, length),
@@ -231,7 +222,31 @@ pub fn begin(settings: &Settings, client: &mut Client, exchange: &mut Exchange, 
     }
     out.extend_from_slice(b"\r\n");
     down.chunked = is_http1 && framing == Framing::Chunked;
-    Ok(keeps)
+    exchange.squeeze = squeezes.then(|| Box::new(Squeeze::new()));
+    keeps
+}
+
+/// The pod's fields, but for those of its connection, and what the router says in their place.
+fn write_fields(out: &mut Vec<u8>, response: &http1::Response, answer: &[u8], hsts: Option<&str>, squeezes: bool) {
+    let nominated = |name: &[u8]| response.nominated.iter().any(|span| span.of(answer).eq_ignore_ascii_case(name));
+    for one in &response.fields {
+        let (name, value) = (one.name.of(answer), one.value.of(answer));
+        let dropped = one.known.is_hop_by_hop()
+            || (one.known == Known::StrictTransportSecurity && hsts.is_some())
+            || (!response.nominated.is_empty() && nominated(name));
+        match one.known {
+            _ if dropped => {}
+            Known::Etag if squeezes => field(out, name, &compress::weak(value)),
+            _ => field(out, name, value),
+        }
+    }
+    if squeezes {
+        field(out, b"Content-Encoding", b"gzip");
+        field(out, b"Vary", b"Accept-Encoding");
+    }
+    if let Some(hsts) = hsts {
+        field(out, b"Strict-Transport-Security", hsts.as_bytes());
+    }
 }
 
 /// How a body is framed for the client: HTTP/1.0 knows no chunks, and what ends with the pod's connection need not end
@@ -324,7 +339,11 @@ fn poll_end(
             }
         }
     }
-    match poll_pass(cx, pod, &mut client.side, &mut exchange.down) {
+    let passed = match &mut exchange.squeeze {
+        None => poll_pass(cx, pod, &mut client.side, &mut exchange.down),
+        Some(squeeze) => squeeze.poll_pass(cx, pod, &mut client.side, &mut exchange.down),
+    };
+    match passed {
         Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
         Poll::Ready(Err(PassFault::To(_))) => return Poll::Ready(Err(Stop::Abort(End::ClientGoneLate))),
         Poll::Ready(Err(PassFault::From(_))) => return Poll::Ready(Err(Stop::Abort(End::ServerGoneLate))),

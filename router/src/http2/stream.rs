@@ -189,9 +189,7 @@ impl Stream {
         // A body without a length is framed as HTTP/1 would have to.
         self.is_last = body.is_end_stream();
         let bodiless = self.is_last || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
-        if bodiless && !head.headers.contains_key(http::header::CONTENT_LENGTH) {
-            out.extend_from_slice(b"content-length: 0\r\n");
-        } else if !head.headers.contains_key(http::header::CONTENT_LENGTH) {
+        if !bodiless && !head.headers.contains_key(http::header::CONTENT_LENGTH) {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         out.extend_from_slice(b"\r\n");

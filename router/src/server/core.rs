@@ -85,7 +85,7 @@ impl Core {
     /// Takes back an exchange.
     pub fn recycle(&self, mut exchange: Box<Exchange>) {
         exchange.guards = Default::default();
-        exchange.backend = None;
+        (exchange.backend, exchange.squeeze) = (None, None);
         let large = exchange.head.capacity().max(exchange.answer.capacity()).max(exchange.up.before.capacity()) > LARGE;
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() < KEPT && !large {

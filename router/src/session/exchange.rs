@@ -14,6 +14,7 @@ use super::side::Writer;
 use crate::{
     config::Permit,
     http1::{Request, Response},
+    respond::Squeeze,
     table::{Active, Backend, BackendState, Certificate, ClientAuthority, Endpoint, EndpointState},
 };
 
@@ -159,6 +160,8 @@ pub struct Exchange {
     pub bytes_in: u64,
     /// An upgrade to the extended CONNECT of HTTP/2 (RFC 8441).
     pub is_tunnel: bool,
+    /// Compresses the response, if it is to be.
+    pub squeeze: Option<Box<Squeeze>>,
     /// Counts it as in flight.
     pub guards: Guards,
 }
@@ -198,6 +201,7 @@ impl Exchange {
             reason: None,
             bytes_in: 0,
             is_tunnel: false,
+            squeeze: None,
             guards: Guards::default(),
         }
     }
@@ -212,7 +216,7 @@ impl Exchange {
         self.down.clear();
         (self.backend, self.endpoint) = (None, None);
         (self.retries, self.redispatched, self.reused, self.is_tunnel) = (0, false, false, false);
-        (self.cookie, self.reason) = (None, None);
+        (self.cookie, self.reason, self.squeeze) = (None, None, None);
         (self.status, self.end, self.bytes_in) = (0, End::Normal, 0);
         self.times = Times::at(now);
         self.guards = Guards::default();

@@ -408,6 +408,42 @@ fn hands_its_sockets_to_a_successor_without_a_failed_request() {
 }
 
 #[test]
+fn compresses_what_is_worth_it_for_who_takes_it() {
+    let page = "<p>hello</p>\n".repeat(5000);
+    let body = page.clone();
+    let pod = Pod::start(move |request| {
+        let kind = if request.contains("/image") { "image/png" } else { "text/html; charset=utf-8" };
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nETag: \"a\"\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    });
+    let settings = Settings { compression: vec!["text/html".into(), "text/css".into()], ..Settings::default() };
+    let world = World::start(settings, None, &[Sample::plain(pod.address)]);
+    let ask = |path: &str, more: &[&str]| {
+        let output = std::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "10", "--include", "--header", "Host: a.example"])
+            .args(more)
+            .arg(format!("http://{}{path}", world.http))
+            .output()
+            .expect("curl is installed");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let response = ask("/", &["--compressed", version]);
+        assert_eq!(response.split_once("\r\n\r\n").unwrap().1, page);
+        let field = |name| header(&response, name);
+        assert_eq!((field("content-encoding").as_deref(), field("etag").as_deref()), (Some("gzip"), Some("W/\"a\"")));
+        assert_eq!((field("vary").as_deref(), field("content-length")), (Some("Accept-Encoding"), None));
+    }
+    for response in [ask("/", &[]), ask("/image", &["--compressed"]), ask("/", &["--compressed", "--http1.0"])] {
+        assert_eq!(header(&response, "content-encoding"), None);
+        assert_eq!(header(&response, "etag").as_deref(), Some("\"a\""));
+    }
+    assert!(world.logged(5)[0].len() < 1025);
+}
+
+#[test]
 fn holds_clients_to_allow_lists_and_limits() {
     let pod = Pod::saying(HELLO);
     let route = |host, annotations| Sample { host, annotations, ..Sample::plain(pod.address) };
