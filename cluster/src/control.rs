@@ -1,11 +1,13 @@
 //! What a control plane would do, as pure functions: objects in, objects out.
 //!
-//! [`derive()`] is the whole of it, in order: nodes get host subnets, workloads become pods, pods get nodes, namespaces
-//! that only pods name are made. The same objects give the same result every time, names and UIDs included.
+//! [`derive()`] is what happens once, in order: Services get their addresses, nodes get host subnets, workloads become
+//! pods, pods get nodes, namespaces that only others name are made. The same objects give the same result every time,
+//! names and UIDs included. A [`ControlPlane`] goes on from there: pods that get addresses become endpoints.
 
 mod addresses;
 pub mod endpoints;
 mod place;
+mod plane;
 pub mod publish;
 pub mod services;
 mod subnets;
@@ -19,6 +21,7 @@ use crate::{
     },
     network::ClusterNetworks,
 };
+use services::{DerivedServices, ServiceRanges};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -26,6 +29,7 @@ use std::{
 };
 
 pub use addresses::{assign_addresses, reserved_hosts};
+pub use plane::ControlPlane;
 pub use subnets::assign_subnets;
 
 /// More pods are refused: someone has typed a zero too many.
@@ -36,15 +40,16 @@ pub const MAX_PODS: usize = 100_000;
 pub struct Derived {
     /// The nodes, each with its host subnets.
     pub nodes: Vec<Arc<Node>>,
-    /// The namespaces, those included that only pods or policies named.
+    /// The namespaces, those included that only pods, policies or Services named.
     pub namespaces: Vec<Arc<Namespace>>,
     /// The pods, placed, as if they had just been made: Pending, and without addresses (see [`assign_addresses`]).
     pub pods: Vec<Arc<Pod>>,
     /// The policies, as they are.
     pub policies: Vec<Arc<NetworkPolicy>>,
-    /// The Services. [`derive()`] leaves them to [`services::derive_services`].
+    /// The Services, with all that is assigned to them.
     pub services: Vec<Arc<Service>>,
-    /// The EndpointSlices. [`derive()`] leaves them to [`services::derive_services`] and [`endpoints::Deriver`].
+    /// The EndpointSlices that are given. Those of Services with a selector come and go with their pods: see
+    /// [`ControlPlane`] and [`endpoints::derive_slices`].
     pub slices: Vec<Arc<EndpointSlice>>,
     /// What a person should know: workloads that are not run, pods that fit on no node.
     pub notes: Vec<Note>,
@@ -84,16 +89,21 @@ pub fn derive(
     objects: impl IntoIterator<Item = Object>,
     nodes: Vec<Node>,
     networks: &ClusterNetworks,
+    ranges: &ServiceRanges,
 ) -> Result<Derived, Error> {
+    let objects: Vec<Object> = objects.into_iter().collect();
+    let DerivedServices { services, slices, mut notes } = services::derive_services(&objects, ranges);
     let input = Input::sort(objects, nodes);
-    let mut notes = Vec::new();
     let mut nodes: Vec<_> = input.nodes.into_iter().map(with_node_uid).collect();
     subnets::assign_subnets(&mut nodes, networks)?;
     let new_pods = workloads::expand(&input.workloads, &input.pods, &nodes, &mut notes)?;
     let pods = place::place(new_pods, &nodes, &mut notes)?;
-    let namespaces = complete_namespaces(input.namespaces, &pods, &input.policies);
-    let pods = pods.into_iter().map(Arc::new).collect();
-    Ok(Derived { nodes, namespaces, pods, policies: input.policies, notes, ..Derived::default() })
+    let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
+    let named = pods.iter().map(|pod| &pod.namespace);
+    let named = named.chain(input.policies.iter().map(|policy| &policy.namespace));
+    let named = named.chain(services.iter().map(|service| &service.namespace));
+    let namespaces = complete_namespaces(input.namespaces, named.collect());
+    Ok(Derived { nodes, namespaces, pods, policies: input.policies, services, slices, notes })
 }
 
 /// `count` nodes called node-1, node-2 …, without addresses and host subnets.
@@ -120,16 +130,11 @@ fn with_node_uid(node: Arc<Node>) -> Arc<Node> {
     Arc::new(Node { uid, ..Node::clone(&node) })
 }
 
-/// Namespaces as the API has them: each labelled with its name, and one for every pod and policy.
-fn complete_namespaces(
-    declared: Vec<Arc<Namespace>>,
-    pods: &[Pod],
-    policies: &[Arc<NetworkPolicy>],
-) -> Vec<Arc<Namespace>> {
+/// Namespaces as the API has them: each labelled with its name, and one for every object that is in one.
+fn complete_namespaces(declared: Vec<Arc<Namespace>>, named: BTreeSet<&Arc<str>>) -> Vec<Arc<Namespace>> {
     let mut namespaces: BTreeMap<Arc<str>, Namespace> =
         declared.into_iter().map(|namespace| (namespace.name.clone(), Arc::unwrap_or_clone(namespace))).collect();
-    let named = pods.iter().map(|pod| &pod.namespace).chain(policies.iter().map(|policy| &policy.namespace));
-    for name in named.collect::<BTreeSet<_>>() {
+    for name in named {
         let new = || Namespace { name: name.clone(), ..Namespace::default() };
         namespaces.entry(name.clone()).or_insert_with(new);
     }
@@ -157,7 +162,7 @@ impl Input {
                 }
                 Object::NetworkPolicy(policy) => input.policies.push(policy),
                 Object::Workload(workload) => input.workloads.push(workload),
-                // Made of what is derived here: see [`services`] and [`endpoints`].
+                // Completed by [`services`].
                 Object::Service(_) | Object::EndpointSlice(_) | Object::Endpoints(_) => {}
                 // Nothing is derived of what leads here from outside.
                 Object::Route(_) | Object::Ingress(_) | Object::IngressClass(_) | Object::Secret(_) => {}

@@ -1,6 +1,7 @@
 //! The cluster at one moment: immutable, cheap to clone, diffable.
 
 mod disk;
+mod objects;
 
 use crate::model::{
     EndpointSlice, Namespace, NetworkPolicy, Node, ObjectName, Pod, PodKey, PolicyKey, Route, Secret, Service,

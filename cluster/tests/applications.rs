@@ -1,9 +1,10 @@
 //! Real applications' manifests: read whole, and made into the pods that a cluster would run.
 
 use sdn_cluster::{
-    ClusterNetworks, control,
-    model::{Kind, Protocol},
-    source::manifests,
+    ClusterNetworks,
+    control::{self, services::ServiceRanges},
+    model::{Kind, Object, Protocol},
+    source::{ObjectChange, manifests},
 };
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,8 @@ struct Expected {
     pods: usize,
     /// The ports that its pods have, all together.
     ports: usize,
+    /// Its Services; one that waits for an address for outside says so.
+    services: usize,
 }
 
 fn check(path: &Path, expected: &Expected) -> control::Derived {
@@ -33,8 +36,14 @@ fn check(path: &Path, expected: &Expected) -> control::Derived {
         (contents.objects.len(), unused.into_iter().collect::<Vec<_>>()),
         (expected.objects, expected.unused.to_vec())
     );
-    let derived = control::derive(contents.objects, control::nodes(3), &ClusterNetworks::default()).expect("derived");
-    assert_eq!(derived.notes, [], "everything is run");
+    let derived =
+        control::derive(contents.objects, control::nodes(3), &ClusterNetworks::default(), &ServiceRanges::default())
+            .expect("derived");
+    let waits = |note: &&control::Note| !note.message.starts_with("no address for outside");
+    assert_eq!(derived.notes.iter().find(waits), None, "everything is run");
+    assert_eq!(derived.services.len(), expected.services, "{}", path.display());
+    let mut own = derived.services.iter().filter(|service| service.has_cluster_ips());
+    assert!(own.all(|service| service.cluster_ips.len() == service.families.len()), "{}", path.display());
     let ports: usize = derived.pods.iter().map(|pod| pod.ports.len()).sum();
     assert_eq!((derived.pods.len(), ports), (expected.pods, expected.ports), "{}", path.display());
     assert!(derived.pods.iter().all(|pod| pod.node.is_some()), "every pod has a node");
@@ -49,7 +58,7 @@ fn repository() -> PathBuf {
 
 #[test]
 fn the_example_is_what_its_comments_say() {
-    let expected = Expected { objects: 6, unused: &[], pods: 9, ports: 12 };
+    let expected = Expected { objects: 9, unused: &[], pods: 9, ports: 12, services: 3 };
     let derived = check(&repository().join("examples/shop.yaml"), &expected);
     let pods = |app: &str| derived.pods.iter().filter(|pod| pod.labels["app"] == app).collect::<Vec<_>>();
     let nodes = |app: &str| {
@@ -74,28 +83,27 @@ fn applications_from_elsewhere_are_read_whole() {
         println!("skipped: there are no manifests of other applications at {}", manifests.display());
         return;
     }
-    let boutique = Expected { objects: 24, unused: &[("ServiceAccount", 11)], pods: 12, ports: 11 };
+    let boutique = Expected { objects: 24, unused: &[("ServiceAccount", 11)], pods: 12, ports: 11, services: 12 };
     check(&manifests.join("online-boutique/kubernetes-manifests.yaml"), &boutique);
     let with_policies = Expected { objects: boutique.objects + 13, ..boutique };
     check(&manifests.join("online-boutique"), &with_policies);
-    let guestbook = Expected { objects: 6, unused: &[], pods: 6, ports: 6 };
+    let guestbook = Expected { objects: 6, unused: &[], pods: 6, ports: 6, services: 3 };
     check(&manifests.join("guestbook"), &guestbook);
 }
 
 /// The Services of an application, completed, and the number of ready endpoints that its pods make of each.
 fn services(path: &Path) -> Vec<String> {
     let objects = manifests::read(path, Kind::ALL).expect("read").objects;
-    let completed = control::services::derive_services(&objects, &control::services::ServiceRanges::default());
-    let derived = control::derive(objects, control::nodes(3), &ClusterNetworks::default()).expect("derived");
+    let ranges = ServiceRanges::default();
+    let derived = control::derive(objects, control::nodes(3), &ClusterNetworks::default(), &ranges).expect("derived");
     let mut pods = derived.pods.clone();
     control::assign_addresses(&mut pods, &derived.nodes).expect("addresses for all");
-    let snapshot = sdn_cluster::Snapshot {
-        nodes: derived.nodes.iter().map(|node| (node.name.clone(), node.clone())).collect(),
-        pods: pods.iter().map(|pod| (pod.key(), pod.clone())).collect(),
-        services: completed.services.iter().map(|service| (service.key(), service.clone())).collect(),
-        ..sdn_cluster::Snapshot::default()
-    };
-    let slices = control::endpoints::derive_slices(&snapshot);
+    let mut plane = control::ControlPlane::new(&derived);
+    for pod in pods {
+        plane.update(ObjectChange::Put(Object::Pod(pod, None)));
+    }
+    let slices: Vec<_> = plane.cluster().slices.values().cloned().collect();
+    assert_eq!(slices, control::endpoints::derive_slices(plane.cluster()), "as if made at once");
     let endpoints = |name: &str| {
         let own = slices.iter().filter(|slice| slice.service.as_deref() == Some(name));
         let ports = own.clone().flat_map(|slice| &slice.ports).filter_map(|port| port.port).collect::<Vec<_>>();
@@ -107,7 +115,7 @@ fn services(path: &Path) -> Vec<String> {
         assert_eq!(service.ports[0].node_port.is_some(), service.has_node_ports(), "{}", service.name);
         format!("{} {} -> {count} at {ports:?}", service.name, service.ports[0].port)
     };
-    completed.services.iter().map(line).collect()
+    derived.services.iter().map(line).collect()
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! How a lab is described, and the order in which it comes up.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::IpNet;
 use sdn_cluster::control::publish::Publisher;
-use sdn_cluster::control::{self, Derived};
-use sdn_cluster::model::{Kind, Node as NodeObject, Object};
-use sdn_cluster::network::{ClusterNetwork, ClusterNetworks};
+use sdn_cluster::control::services::ServiceRanges;
+use sdn_cluster::control::{self, ControlPlane, Derived};
+use sdn_cluster::model::{Kind, Node as NodeObject, Object, Service};
+use sdn_cluster::network::{ClusterNetwork, ClusterNetworks, DEFAULT_SERVICES};
 use sdn_cluster::source::manifests;
 
 use crate::agent::AgentCommand;
@@ -35,7 +38,9 @@ pub struct LabBuilder {
     family: Family,
     underlay_mtu: u32,
     networks: Vec<ClusterNetwork>,
+    service_networks: Vec<IpNet>,
     manifests: Vec<PathBuf>,
+    texts: Vec<String>,
     pods: Vec<PodSpec>,
     agents: bool,
     agent_program: Option<PathBuf>,
@@ -64,7 +69,9 @@ impl LabBuilder {
             family: Family::default(),
             underlay_mtu: UNDERLAY_MTU,
             networks: vec![],
+            service_networks: vec![],
             manifests: vec![],
+            texts: vec![],
             pods: vec![],
             agents: true,
             agent_program: None,
@@ -103,9 +110,21 @@ impl LabBuilder {
         self
     }
 
+    /// A service network in place of the default of its family.
+    pub fn service_network(mut self, network: IpNet) -> Self {
+        self.service_networks.push(network);
+        self
+    }
+
     /// A file or directory of manifests to run; may be said several times.
     pub fn manifests(mut self, path: impl Into<PathBuf>) -> Self {
         self.manifests.push(path.into());
+        self
+    }
+
+    /// Manifests as text, like `{apiVersion: v1, kind: Service, …}`; may be said several times.
+    pub fn yaml(mut self, text: &str) -> Self {
+        self.texts.push(text.into());
         self
     }
 
@@ -200,9 +219,15 @@ impl LabBuilder {
     fn derive(&self) -> Result<Wanted> {
         let networks = self.cluster_networks()?;
         let (mut objects, mut notes) = read_manifests(&self.manifests)?;
+        for text in &self.texts {
+            let (more, faults) = read_text(text)?;
+            objects.extend(more);
+            notes.extend(faults);
+        }
         objects.extend(self.pods.iter().map(|spec| Object::Pod(Arc::new(spec.pod.clone()), None)));
         let on_underlay = self.place_nodes(&mut objects, &mut notes)?;
-        let derived = control::derive(objects, on_underlay, &networks).context("derive the cluster's objects")?;
+        let derived = control::derive(objects, on_underlay, &networks, &self.service_ranges()?)
+            .context("derive the cluster's objects")?;
         notes.extend(derived.notes.iter().map(ToString::to_string));
         Ok(Wanted { derived, notes })
     }
@@ -241,13 +266,19 @@ impl LabBuilder {
             given.or(defaults.iter().find(family)).copied().with_context(|| format!("find an {wanted} cluster network"))
         };
         let networks = self.family.each().iter().copied().map(of).collect::<Result<Vec<_>>>()?;
-        let underlay: Vec<_> = self
-            .family
-            .each()
-            .iter()
-            .map(|family| ("the lab's underlay", Host::Outside.address(*family).trunc()))
-            .collect();
-        Ok(ClusterNetworks::new(networks, &underlay)?)
+        let underlay = self.family.each().iter().map(|family| Host::Outside.address(*family).trunc());
+        let mut apart: Vec<_> = underlay.map(|network| ("the lab's underlay", network)).collect();
+        apart.extend(self.service_ranges()?.networks().iter().map(|network| ("the service network", *network)));
+        Ok(ClusterNetworks::new(networks, &apart)?)
+    }
+
+    /// One service network of each family in use.
+    fn service_ranges(&self) -> Result<ServiceRanges> {
+        let of = |wanted: &IpFamily| {
+            let mut networks = self.service_networks.iter().chain(&DEFAULT_SERVICES);
+            networks.find(|network| IpFamily::of(network.addr()) == *wanted).copied()
+        };
+        Ok(ServiceRanges::new(self.family.each().iter().filter_map(of).collect())?)
     }
 
     fn find_programs(&self) -> Result<Programs> {
@@ -281,6 +312,8 @@ impl LabBuilder {
         let kubelet = Kubelet {
             plugin: programs.cni.clone(),
             publisher,
+            plane: Mutex::new(ControlPlane::default()),
+            ranges: self.service_ranges()?,
             runtime: runtime.handle().clone(),
             events,
             parallel: self.parallel,
@@ -293,6 +326,9 @@ impl LabBuilder {
         arguments.extend(["--manifests".into(), path_text(&lab.manifests())]);
         for network in self.cluster_networks().iter().flat_map(ClusterNetworks::iter) {
             arguments.extend(["--cluster-network".into(), network.to_string()]);
+        }
+        for network in self.service_ranges().iter().flat_map(ServiceRanges::networks) {
+            arguments.extend(["--service-network".into(), network.to_string()]);
         }
         arguments.extend(self.agent_arguments.iter().cloned());
         AgentCommand { program: programs.agent.clone(), arguments, environment: self.agent_environment.clone() }
@@ -313,12 +349,40 @@ fn read_manifests(paths: &[PathBuf]) -> Result<(Vec<Object>, Vec<String>)> {
     Ok((objects, notes))
 }
 
-/// What a control plane would make of manifests that are added to a running lab.
-pub(crate) fn derive_on(path: &Path, nodes: &[Arc<Node>]) -> Result<Wanted> {
-    let (mut objects, mut notes) = read_manifests(&[path.to_owned()])?;
+/// The same of a text.
+fn read_text(text: &str) -> Result<(Vec<Object>, Vec<String>)> {
+    let directory = tempfile::tempdir().context("make a directory for manifests")?;
+    let file = directory.path().join("manifests.yaml");
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    read_manifests(&[file])
+}
+
+/// Manifests that are added to a running lab.
+pub(crate) enum Added<'a> {
+    /// In a file or directory.
+    At(&'a Path),
+    /// As text.
+    Text(&'a str),
+}
+
+/// What a control plane would make of manifests that are added to a running lab, which has `nodes` and `services`.
+pub(crate) fn derive_on(
+    added: &Added<'_>,
+    nodes: &[Arc<Node>],
+    services: impl IntoIterator<Item = Arc<Service>>,
+    ranges: &ServiceRanges,
+) -> Result<Wanted> {
+    let (mut objects, mut notes) = match added {
+        Added::At(path) => read_manifests(&[(*path).to_owned()])?,
+        Added::Text(text) => read_text(text)?,
+    };
     objects.retain(|object| !matches!(object, Object::Node(_)));
+    let new: BTreeSet<_> = objects.iter().map(Object::key).collect();
+    // What there is keeps its addresses, and is only replaced by what has its name.
+    let kept = services.into_iter().map(Object::Service).filter(|service| !new.contains(&service.key()));
+    objects.extend(kept);
     let nodes = nodes.iter().map(|node| (**node.object()).clone()).collect();
-    let derived = control::derive(objects, nodes, &ClusterNetworks::new(vec![], &[])?)?;
+    let derived = control::derive(objects, nodes, &ClusterNetworks::new(vec![], &[])?, ranges)?;
     notes.extend(derived.notes.iter().map(ToString::to_string));
     Ok(Wanted { derived, notes })
 }

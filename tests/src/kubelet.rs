@@ -9,8 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use sdn_cluster::Snapshot;
+use sdn_cluster::control::ControlPlane;
 use sdn_cluster::control::publish::Publisher;
+use sdn_cluster::control::services::ServiceRanges;
 use sdn_cluster::model::{Kind, Object, ObjectKey, PodPhase};
+use sdn_cluster::source::ObjectChange;
 use tokio::runtime::Handle;
 
 use crate::events::Events;
@@ -28,6 +32,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Kubelet {
     pub plugin: PathBuf,
     pub publisher: Publisher,
+    /// What follows from what is published, and is published with it.
+    pub plane: Mutex<ControlPlane>,
+    /// Where Services get their addresses from.
+    pub ranges: ServiceRanges,
     pub runtime: Handle,
     pub events: Arc<Events>,
     /// Pods that are brought up at the same time.
@@ -35,10 +43,27 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Publishes an object as it is.
+    /// Publishes an object as it is, and what follows from it.
     pub fn publish(&self, object: &Object) -> Result<()> {
         let key = object.key();
-        self.publisher.put(object).with_context(|| format!("publish {key:?}"))
+        self.change(ObjectChange::Put(object.clone())).with_context(|| format!("publish {key:?}"))
+    }
+
+    /// Takes an object back, and what was there because of it.
+    pub fn unpublish(&self, key: ObjectKey) -> Result<()> {
+        let told = format!("un-publish {key:?}");
+        self.change(ObjectChange::Delete(key)).context(told)
+    }
+
+    /// All that is published.
+    pub fn cluster(&self) -> Snapshot {
+        self.plane.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).cluster().clone()
+    }
+
+    fn change(&self, change: ObjectChange) -> Result<()> {
+        // Written under the lock, so that what came later stands in the end.
+        let mut plane = self.plane.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Ok(plane.update(change).iter().try_for_each(|change| self.publisher.apply(change))?)
     }
 
     /// Brings all `pods` up, several at once, each tried again until `deadline`. `settled` is told of each with its outcome.
@@ -96,7 +121,7 @@ impl Kubelet {
         };
         let removed = network.map_or(Ok(()), |network| network.remove(&self.plugin, pod.node(), &object));
         let key = ObjectKey { kind: Kind::Pod, namespace: object.namespace.clone(), name: object.name.clone() };
-        let deleted = self.publisher.delete(&key).with_context(|| format!("un-publish the pod {}", pod.key()));
+        let deleted = self.unpublish(key);
         self.events.happened(&pod.key().to_string(), "gone");
         removed.and(deleted).with_context(|| format!("remove the pod {}", pod.key()))
     }

@@ -5,6 +5,7 @@ use crate::{
     error::Error,
     model::{Kind, Object, ObjectKey, meta},
     replace::{Durability, replace_file},
+    source::ObjectChange,
 };
 use std::{
     collections::BTreeSet,
@@ -46,19 +47,21 @@ impl Publisher {
 
     /// Writes all of `derived` and removes whatever else was published. What has not changed is left alone.
     pub fn replace(&self, derived: &Derived) -> Result<(), Error> {
-        let nodes = derived.nodes.iter().cloned().map(Object::Node);
-        let namespaces = derived.namespaces.iter().cloned().map(Object::Namespace);
-        let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
-        let policies = derived.policies.iter().cloned().map(Object::NetworkPolicy);
         let mut written = BTreeSet::new();
-        let services = derived.services.iter().cloned().map(Object::Service);
-        let slices = derived.slices.iter().cloned().map(Object::EndpointSlice);
-        for object in nodes.chain(namespaces).chain(pods).chain(policies).chain(services).chain(slices) {
+        for object in derived.objects() {
             self.put(&object)?;
             written.insert(self.path(&object.key()));
         }
         let mut kinds = Kind::ALL.into_iter().filter(|kind| kind.is_derived());
         kinds.try_for_each(|kind| self.remove_others(&self.folder(kind), &written))
+    }
+
+    /// Publishes one change.
+    pub fn apply(&self, change: &ObjectChange) -> Result<(), Error> {
+        match change {
+            ObjectChange::Put(object) => self.put(object),
+            ObjectChange::Delete(key) => self.delete(key),
+        }
     }
 
     /// Writes one object, unless it is there as it is. Workloads are not published: pods are made of them.

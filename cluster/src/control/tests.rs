@@ -13,7 +13,7 @@ fn objects(text: &str) -> Vec<Object> {
 }
 
 fn derived(text: &str, count: usize) -> Derived {
-    derive(objects(text), nodes(count), &ClusterNetworks::default()).expect("derived")
+    derive(objects(text), nodes(count), &ClusterNetworks::default(), &ServiceRanges::default()).expect("derived")
 }
 
 fn workload(kind: &str, name: &str, fields: &str, template: &str) -> String {
@@ -259,8 +259,9 @@ fn impossible_wishes_are_clear_errors() {
         + &workload("Deployment", "api", "replicas: 4000000000, ", "");
     let rows = [(one.as_str(), 0, "no nodes"), (many.as_str(), 1, "the largest workload is Deployment shop/")];
     for (text, count, expected) in rows {
-        let error =
-            derive(objects(text), nodes(count), &ClusterNetworks::default()).expect_err("impossible").to_string();
+        let error = derive(objects(text), nodes(count), &ClusterNetworks::default(), &ServiceRanges::default())
+            .expect_err("impossible")
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
     assert!(derived("", 0).pods.is_empty(), "nothing needs no node");

@@ -102,17 +102,15 @@ impl Kind {
     ];
 
     /// What an agent reads: derived objects, no workloads.
-    pub const DERIVED: [Self; 4] = [Self::Node, Self::Namespace, Self::Pod, Self::NetworkPolicy];
-
-    /// What is derived for Services: read by those who serve them.
-    pub const SERVICES: [Self; 2] = [Self::Service, Self::EndpointSlice];
+    pub const DERIVED: [Self; 6] =
+        [Self::Node, Self::Namespace, Self::Pod, Self::NetworkPolicy, Self::Service, Self::EndpointSlice];
 
     /// What leads to Services from outside: read by routers only, as Secrets are among it. Never saved.
     pub const ROUTES: [Self; 4] = [Self::Route, Self::Ingress, Self::IngressClass, Self::Secret];
 
     /// Whether its objects are part of a saved snapshot, and published: all that is derived.
     pub fn is_derived(self) -> bool {
-        Self::DERIVED.contains(&self) || Self::SERVICES.contains(&self)
+        Self::DERIVED.contains(&self)
     }
 
     /// As the API writes it in `kind`.

@@ -74,25 +74,12 @@ impl Snapshot {
         let mut snapshot = Self { generation, ..Self::default() };
         for item in saved.items {
             match read_item(item.get()) {
-                Ok(object) => snapshot.insert(object),
+                Ok(object) => _ = snapshot.put(object),
                 // Written by another version of ours: the source will tell about that object again.
                 Err(reason) => tracing::warn!(path = %path.display(), reason, "a saved object is left out"),
             }
         }
         Ok(Some(snapshot))
-    }
-
-    fn insert(&mut self, object: Object) {
-        match object {
-            Object::Node(node) => drop(self.nodes.insert(node.name.clone(), node)),
-            Object::Namespace(namespace) => drop(self.namespaces.insert(namespace.name.clone(), namespace)),
-            Object::Pod(pod, _) => drop(self.pods.insert(pod.key(), pod)),
-            Object::NetworkPolicy(policy) => drop(self.policies.insert(policy.key(), policy)),
-            Object::Service(service) => drop(self.services.insert(service.key(), service)),
-            Object::EndpointSlice(slice) => drop(self.slices.insert(slice.key(), slice)),
-            Object::Workload(_) | Object::Endpoints(_) => {}
-            Object::Route(_) | Object::Ingress(_) | Object::IngressClass(_) | Object::Secret(_) => {}
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Namespace, Node, Pod};
+use crate::model::{Namespace, Node, Object, Pod};
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
 

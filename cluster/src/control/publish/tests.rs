@@ -17,11 +17,7 @@ fn read(directory: &Path) -> Vec<Object> {
 }
 
 fn all(derived: &Derived) -> Vec<Object> {
-    let nodes = derived.nodes.iter().cloned().map(Object::Node);
-    let namespaces = derived.namespaces.iter().cloned().map(Object::Namespace);
-    let pods = derived.pods.iter().cloned().map(|pod| Object::Pod(pod, None));
-    let policies = derived.policies.iter().cloned().map(Object::NetworkPolicy);
-    let mut objects: Vec<_> = nodes.chain(namespaces).chain(pods).chain(policies).collect();
+    let mut objects: Vec<_> = derived.objects().collect();
     objects.sort_by_key(Object::key);
     objects
 }

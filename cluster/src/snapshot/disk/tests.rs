@@ -27,7 +27,7 @@ fn snapshot() -> Snapshot {
         Object::Pod(pod("web-1").into(), None),
         policy,
     ];
-    objects.into_iter().for_each(|object| snapshot.insert(object));
+    objects.into_iter().for_each(|object| assert!(snapshot.put(object)));
     snapshot
 }
 

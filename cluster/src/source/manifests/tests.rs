@@ -370,7 +370,7 @@ async fn what_is_missing_is_an_error_or_waited_for() {
 #[tokio::test]
 async fn the_first_update_has_everything() {
     let directory = tempfile::tempdir().expect("a directory");
-    fs::write(directory.path().join("a.yaml"), format!("{}---\n{}", node("a"), "{apiVersion: v1, kind: Service}"))
+    fs::write(directory.path().join("a.yaml"), format!("{}---\n{}", node("a"), "{apiVersion: batch/v1, kind: Job}"))
         .expect("written");
     let mut source = open(directory.path(), quick()).await.expect("opened");
     let update = source.next().await.expect("an update");
