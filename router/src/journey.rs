@@ -7,7 +7,7 @@ use crate::{
     admit, connect,
     connect::Upstream,
     forward, http2, listen, log,
-    respond::{self, Awaited, Progress},
+    respond::{self, Awaited, Patience, Progress},
     route,
     server::{Buffer, Core, Place},
     session::{self, Answer, Client, Exchange, Next, Side, Stop},
@@ -115,7 +115,7 @@ async fn stages(core: &Rc<Core>, client: &mut Client, exchange: &mut Exchange) -
     route::find(&table, client, exchange)?;
     let settings = table.settings.clone();
     drop(table);
-    let patience = exchange.patience();
+    let patience = Patience { client: settings.client_timeout, pod: exchange.patience() };
     loop {
         // balance is a part of connect: another endpoint is chosen when one cannot be connected to.
         let upstream: Upstream = connect::open(core, client, exchange).await?;

@@ -33,8 +33,26 @@ pub struct Progress {
     /// The pod took no more of it: its connection is of no use after the response.
     request_failed: bool,
     scan: Scan,
-    /// Bytes that had moved when the deadline was last set.
-    seen: u64,
+    /// Bytes that had moved when the deadline was last set, and whose turn it was then.
+    seen: (u64, Turn),
+}
+
+/// Whom the next byte is awaited of, or taken by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Nobody,
+    Client,
+    Pod,
+}
+
+/// How long each side may be silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The client.
+    pub client: Duration,
+    /// The pod.
+    pub pod: Duration,
 }
 
 /// How the wait for a response ended.
@@ -45,6 +63,19 @@ pub enum Awaited {
     Stale,
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// Somebody has as long as they have from now on, if something moved or it has become another's turn.
+    #[inline]
+    fn note(&mut self, client: &mut Client, moved: u64, turn: Turn, patience: Patience) {
+        if self.seen != (moved, turn) {
+            self.seen = (moved, turn);
+            client.deadline.set(Instant::now(), if turn == Turn::Client { patience.client } else { patience.pod });
+        }
+    }
+}
+
 /// Sends the request and waits for the head of its response.
 pub async fn await_head(
     core: &Core,
@@ -52,9 +83,10 @@ pub async fn await_head(
     pod: &mut Side,
     exchange: &mut Exchange,
     progress: &mut Progress,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Awaited, Stop> {
-    client.deadline.set(exchange.times.connected.unwrap_or(exchange.times.head), patience);
+    client.deadline.set(exchange.times.connected.unwrap_or(exchange.times.head), patience.pod);
+    progress.seen.1 = Turn::Pod;
     loop {
         let limit = core.shared.head_limit;
         match poll_fn(|cx| poll_head(cx, client, pod, exchange, progress, limit, patience)).await {
@@ -83,7 +115,7 @@ fn poll_head(
     exchange: &mut Exchange,
     progress: &mut Progress,
     limit: usize,
-    patience: Duration,
+    patience: Patience,
 ) -> Poll<Result<(), Stop>> {
     let mut waits_for_client = false;
     if !progress.request_done {
@@ -111,10 +143,8 @@ fn poll_head(
     {
         return Poll::Ready(Err(Stop::Abort(End::ClientGone)));
     }
-    if exchange.up.written != progress.seen {
-        progress.seen = exchange.up.written;
-        client.deadline.set(Instant::now(), patience);
-    }
+    let turn = if waits_for_client { Turn::Client } else { Turn::Pod };
+    progress.note(client, exchange.up.written, turn, patience);
     ready!(client.deadline.poll_passed(cx));
     Poll::Ready(Err(match waits_for_client {
         true => Answer::new(408, End::ClientTimeout).closing().into(),
@@ -294,7 +324,7 @@ pub async fn until_end(
     pod: &mut Side,
     exchange: &mut Exchange,
     progress: &mut Progress,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<bool, Stop> {
     if exchange.status == 101 {
         return send_switch(client, exchange).await.map(|()| true);
@@ -306,7 +336,6 @@ pub async fn until_end(
         exchange.down.written += exchange.down.before.len() as u64;
         exchange.down.before.clear();
     }
-    progress.seen = exchange.down.written + exchange.up.written;
     poll_fn(|cx| poll_end(cx, client, pod, exchange, progress, patience)).await?;
     Ok(progress.request_done && !progress.request_failed)
 }
@@ -326,7 +355,7 @@ fn poll_end(
     pod: &mut Side,
     exchange: &mut Exchange,
     progress: &mut Progress,
-    patience: Duration,
+    patience: Patience,
 ) -> Poll<Result<(), Stop>> {
     if !progress.request_done
         && let Poll::Ready(result) = poll_pass(cx, &mut client.side, pod, &mut exchange.up)
@@ -350,12 +379,9 @@ fn poll_end(
         Poll::Ready(Err(PassFault::Refused(_))) => return Poll::Ready(Err(Stop::Abort(End::BadResponse))),
         Poll::Pending => {}
     }
-    let moved = exchange.down.written + exchange.up.written;
-    if moved != progress.seen {
-        progress.seen = moved;
-        client.deadline.set(Instant::now(), patience);
-    }
     let waits_for_pod = pod.content().is_empty();
+    let turn = if waits_for_pod { Turn::Pod } else { Turn::Client };
+    progress.note(client, exchange.down.written + exchange.up.written, turn, patience);
     ready!(client.deadline.poll_passed(cx));
     Poll::Ready(Err(Stop::Abort(if waits_for_pod { End::ServerGoneLate } else { End::ClientGoneLate })))
 }

@@ -292,12 +292,19 @@ fn gives_up_on_who_takes_too_long() {
     });
     let annotations = vec![("haproxy.router.openshift.io/timeout", "200ms")];
     let settings = Settings {
+        client_timeout: Duration::from_millis(300),
         request_timeout: Duration::from_millis(300),
         keep_alive_timeout: Duration::from_millis(300),
         ..Settings::default()
     };
-    let world = World::start(settings, None, &[Sample { annotations, ..Sample::plain(silent.address) }]);
+    let patient = Sample { host: "patient.example", ..Sample::plain(silent.address) };
+    let impatient = Sample { annotations, ..Sample::plain(silent.address) };
+    let world = World::start(settings, None, &[impatient, patient]);
     assert!(world.say(&get("Connection: close\r\n")).starts_with("HTTP/1.1 504 "));
+    // A body that does not come, for a pod that would wait for long.
+    let begun = std::time::Instant::now();
+    let response = world.say("POST / HTTP/1.1\r\nHost: patient.example\r\nContent-Length: 5\r\n\r\nab");
+    assert!(response.starts_with("HTTP/1.1 408 ") && begun.elapsed() < Duration::from_secs(5), "{response}");
     // A head that does not end.
     assert!(world.say("GET / HTTP/1.1\r\nHost: a.exam").starts_with("HTTP/1.1 408 "));
     // Nothing at all is answered with nothing.
