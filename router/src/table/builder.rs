@@ -1,24 +1,24 @@
 //! Tables out of snapshots. Each is made of the last one and of what changed since: a change costs what it touches.
 
+mod changes;
 mod domains;
 mod indices;
 
-use super::{Backend, BackendState, Certificate, Host, Insecure, Source, Table, endpoints};
+use super::{Backend, BackendState, Certificate, Host, Insecure, Table, endpoints};
 use crate::{
     admission::{self, Authorities, Claim, Classes, HostKey, Rejection, Validated},
     config::{Notice, RouteConfig, RouteFacts, Settings},
     status::RouteStatus,
-    table::RouteId,
 };
 use domains::Domains;
 use imbl::OrdMap;
 use indices::Indices;
 use sdn_cluster::{
-    Change, Snapshot,
-    model::{ObjectName, Route, ServiceKey, ingress::Ingress},
+    Snapshot,
+    model::{ObjectName, ServiceKey},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -124,134 +124,6 @@ impl TableBuilder {
     }
 }
 
-// === impl TableBuilder: what changed ===
-
-impl TableBuilder {
-    fn take_endpoints(&mut self, last: &Snapshot, work: &mut Work) {
-        let mut touched: BTreeSet<ServiceKey> = BTreeSet::new();
-        for change in self.last.slice_changes(last) {
-            let (key, old, new) = sides(change);
-            for (slice, is_there) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
-                if let Some(service) = slice.service_key() {
-                    self.indices.note_slice(&service, key, is_there);
-                    touched.insert(service);
-                }
-            }
-        }
-        touched.extend(self.last.service_changes(last).map(|change| sides(change).0.clone()));
-        work.rebuild.extend(touched.iter().flat_map(|service| self.indices.claims_of_service(service)).cloned());
-    }
-
-    fn take_secrets(&mut self, last: &Snapshot, work: &mut Work) {
-        let touched = self.last.secret_changes(last).map(|change| sides(change).0.clone());
-        work.check
-            .extend(touched.flat_map(|secret| self.indices.claims_of_secret(&secret).cloned().collect::<Vec<_>>()));
-    }
-
-    /// Routes and Ingresses that changed, or may be the router's own or another's now.
-    fn take_claims(&mut self, last: &Snapshot, work: &mut Work) {
-        let now = self.last.clone();
-        let mut routes: BTreeSet<ObjectName> = now.route_changes(last).map(|change| sides(change).0.clone()).collect();
-        let mut ingresses: BTreeSet<ObjectName> =
-            now.ingress_changes(last).map(|change| sides(change).0.clone()).collect();
-        if self.settings.selector.namespace_labels.is_some() {
-            for change in now.namespace_changes(last) {
-                let namespace = sides(change).0;
-                routes.extend(in_namespace(&now.routes, namespace));
-                ingresses.extend(in_namespace(&now.ingresses, namespace));
-            }
-        }
-        if now.ingress_classes != last.ingress_classes || self.table.generation == 0 {
-            self.classes = Classes::new(now.ingress_classes.values(), &self.settings);
-            ingresses.extend(now.ingresses.keys().cloned());
-        }
-        for name in &routes {
-            let (old, new) = (last.routes.get(name), now.routes.get(name));
-            let touched = [old, new].into_iter().flatten().filter_map(|route| route.ingress.clone());
-            ingresses.extend(touched.map(|ingress| ObjectName { namespace: name.namespace.clone(), name: ingress }));
-            self.indices.note_controller(name, old, new);
-        }
-        for name in routes {
-            let claim = now.routes.get(&name).and_then(|route| self.claim_of_route(route, &now));
-            self.replace(name, claim, work);
-        }
-        for name in ingresses {
-            let claims =
-                now.ingresses.get(&name).map(|ingress| self.claims_of_ingress(ingress, &now)).unwrap_or_default();
-            let old = self.indices.replace_ingress(&name, claims.iter().map(Claim::name).collect());
-            let mut claims: BTreeMap<_, _> = claims.into_iter().map(|claim| (claim.name(), claim)).collect();
-            for name in old.into_iter().chain(claims.keys().cloned()).collect::<BTreeSet<_>>() {
-                let claim = claims.remove(&name);
-                self.replace(name, claim, work);
-            }
-        }
-    }
-
-    /// `None` for a Route that is not this router's.
-    fn claim_of_route(&self, route: &Arc<Route>, now: &Snapshot) -> Option<Claim> {
-        let labels = now.namespaces.get(&route.namespace).map(|namespace| &namespace.labels);
-        if !self.settings.selector.picks(&route.namespace, &route.name, &route.labels, labels) {
-            return None;
-        }
-        let id = RouteId {
-            namespace: route.namespace.clone(),
-            name: route.name.clone(),
-            source: Source::Route,
-            uid: route.uid.clone(),
-        };
-        let host = admission::host_of(&route.namespace, &route.name, &route.host, &route.subdomain, &self.settings);
-        Some(Claim::of_route(id, route.clone(), host))
-    }
-
-    /// None for an Ingress that is not this router's, or of which a controller has made Routes.
-    fn claims_of_ingress(&self, ingress: &Arc<Ingress>, now: &Snapshot) -> Vec<Claim> {
-        let labels = now.namespaces.get(&ingress.namespace).map(|namespace| &namespace.labels);
-        let is_own = self.settings.selector.picks(&ingress.namespace, &ingress.name, &ingress.labels, labels);
-        if !is_own || !self.classes.serve(ingress) || self.indices.has_routes(&ingress.key()) {
-            return Vec::new();
-        }
-        admission::claims_of(ingress, &self.settings)
-    }
-
-    fn replace(&mut self, name: ObjectName, claim: Option<Claim>, work: &mut Work) {
-        if let (Some(old), Some(claim)) = (self.claims.get(&name), &claim)
-            && *old.claim == *claim
-        {
-            return;
-        }
-        let old = self.claims.remove(&name);
-        let mut state = None;
-        if let Some(old) = old {
-            let key = old.claim.host_key();
-            self.indices.forget(&name, &old.claim);
-            if self.domains.remove(&old.claim) {
-                work.hosts.insert(key.clone());
-            }
-            work.gone.extend(old.backend.map(|backend| (key, backend)));
-            let is_same = claim.as_ref().is_some_and(|claim| claim.id == old.claim.id);
-            state = Some(old.state).filter(|_| is_same);
-        }
-        let Some(claim) = claim else {
-            self.statuses.remove(&name);
-            return;
-        };
-        let claim = Arc::new(claim);
-        self.indices.learn(&name, &claim);
-        let verdict = match admission::check_host(&claim, &self.settings) {
-            Ok(()) => {
-                self.domains.insert(claim.clone());
-                work.hosts.insert(claim.host_key());
-                None
-            }
-            Err(rejection) => Some(Err(rejection)),
-        };
-        work.check.insert(name.clone());
-        let state = state.unwrap_or_default();
-        let entry = Entry { claim, state, verdict, sound: None, backend: None, had_secret: false };
-        self.claims.insert(name, entry);
-    }
-}
-
 // === impl TableBuilder: what comes of it ===
 
 impl TableBuilder {
@@ -280,25 +152,27 @@ impl TableBuilder {
     /// Checks and builds what is to be, and puts it into the table.
     fn build(&mut self, mut work: Work) {
         let mut come: Vec<(HostKey, Arc<Backend>)> = Vec::new();
+        // Claims that went, or are others now, had their backends put aside.
+        let mut touched: BTreeSet<HostKey> = work.gone.iter().map(|(key, _)| key.clone()).collect();
         let names: BTreeSet<_> = work.rebuild.union(&work.check).cloned().collect();
         for name in names {
             let Some(mut entry) = self.claims.remove(&name) else { continue };
             let outcome = self.outcome(&mut entry, work.check.contains(&name));
             let key = entry.claim.host_key();
-            work.gone.extend(entry.backend.take().map(|backend| (key.clone(), backend)));
-            entry.backend = outcome.as_ref().ok().cloned();
+            let old = std::mem::replace(&mut entry.backend, outcome.as_ref().ok().cloned());
+            if !looks_the_same(old.as_deref(), entry.backend.as_deref()) {
+                touched.insert(key.clone());
+            }
+            work.gone.extend(old.map(|backend| (key.clone(), backend)));
             come.extend(entry.backend.clone().map(|backend| (key, backend)));
             self.note_status(&name, &entry, outcome);
             self.claims.insert(name, entry);
         }
-        let mut touched = BTreeSet::new();
         for (key, backend) in work.gone {
             self.host_mut(&key, |host| host.paths.remove(&backend));
-            touched.insert(key);
         }
         for (key, backend) in come {
             self.host_mut(&key, |host| host.paths.insert(backend));
-            touched.insert(key);
         }
         for key in touched {
             self.complete_host(&key);
@@ -410,20 +284,18 @@ impl TableBuilder {
     }
 }
 
-/// What a change is of, as it was and as it is.
-fn sides<'a, K, V>(change: Change<'a, K, V>) -> (&'a K, Option<&'a V>, Option<&'a V>) {
-    match change {
-        Change::Added(key, new) => (key, None, Some(new)),
-        Change::Changed { key, old, new } => (key, Some(old), Some(new)),
-        Change::Removed(key, old) => (key, Some(old), None),
-    }
-}
-
-/// The names of a namespace's objects.
-fn in_namespace<V>(objects: &OrdMap<ObjectName, V>, namespace: &Arc<str>) -> impl Iterator<Item = ObjectName> {
-    let first = ObjectName { namespace: namespace.clone(), name: "".into() };
-    let own = objects.range(first..).take_while(move |(name, _)| name.namespace == *namespace);
-    own.map(|(name, _)| name.clone())
+/// Whether what a host has as a whole is the same with the one backend as with the other: then the host's other claims
+/// need not be looked at.
+fn looks_the_same(old: Option<&Backend>, new: Option<&Backend>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old.is_none() && new.is_none() };
+    let certificates = [old, new].map(|backend| backend.certificate.as_ref().map(|certificate| certificate.id));
+    // One that was read again is another one: it is told by where it is.
+    let authorities = [old, new].map(|backend| backend.client_authority.as_ref().map(Arc::as_ptr));
+    // A host knows its passthrough backend itself.
+    new.termination != super::Termination::Passthrough
+        && old.termination == new.termination
+        && certificates[0] == certificates[1]
+        && authorities[0] == authorities[1]
 }
 
 #[cfg(test)]
