@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{io::AsyncWriteExt, net::TcpSocket, time::timeout};
 use tokio_rustls::TlsConnector;
 
@@ -172,6 +173,8 @@ async fn open_new(
 pub async fn dial(core: &Core, address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = core.shared.sources.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
+        // The port is chosen with the destination known: one port of ours serves many of theirs.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(SocketAddr::new(*source, 0))?;
     }
     let stream = socket.connect(address).await?;

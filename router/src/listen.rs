@@ -63,15 +63,19 @@ pub async fn accept(core: Rc<Core>, listener: TcpListener, door: Door, limit: Op
         match listener.accept().await {
             Ok((stream, peer)) => {
                 core.shared.stats.accepted(door);
-                let at = Instant::now();
-                let permit = match &limit {
-                    // One waits here, and others in the socket's queue, as with HAProxy's maxconn.
-                    Some(limit) => limit.clone().acquire_owned().await.ok(),
-                    None => None,
-                };
-                let accepted = Accepted { stream, peer, door, at, permit };
-                let place = core.place();
-                spawn_local(async move { journey::connection(&place, accepted).await });
+                let (place, waits, at) = (core.place(), limit.clone(), Instant::now());
+                spawn_local(async move {
+                    let permit = match waits {
+                        Some(limit) => limit.acquire_owned().await.ok(),
+                        None => None,
+                    };
+                    journey::connection(&place, Accepted { stream, peer, door, at, permit }).await;
+                });
+                // What is beyond the limit waits in the socket's queue, as with HAProxy's maxconn; but for one or two that
+                // were taken, and are served in their turn even if draining begins.
+                if let Some(limit) = &limit {
+                    drop(limit.acquire().await);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, ?door, "accepting a connection; trying again");

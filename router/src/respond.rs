@@ -252,7 +252,7 @@ pub fn begin(settings: &Settings, client: &Client, exchange: &mut Exchange, keep
     }
     out.extend_from_slice(b"\r\n");
     down.chunked = is_http1 && framing == Framing::Chunked;
-    exchange.squeeze = squeezes.then(|| Box::new(Squeeze::new()));
+    exchange.squeeze = squeezes.then(Box::default);
     keeps
 }
 

@@ -24,12 +24,14 @@ pub struct Squeeze {
 
 // === impl Squeeze ===
 
-impl Squeeze {
+impl Default for Squeeze {
     /// With the least effort, as HAProxy: time is dearer here than bytes.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { encoder: GzEncoder::new(Vec::new(), Compression::fast()), sent: 0, holds: false, is_finished: false }
     }
+}
 
+impl Squeeze {
     /// As [`crate::session::poll_pass`], with compression.
     pub fn poll_pass(
         &mut self,

@@ -1,6 +1,11 @@
 //! TLS to pods: whom a re-encrypt route believes.
 
-use std::{cell::RefCell, collections::HashMap, io, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    sync::Arc,
+};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
@@ -29,17 +34,24 @@ pub struct Destination {
 /// The destinations of a core, made once each.
 pub struct Destinations {
     profile: Profile,
-    known: RefCell<HashMap<DestinationKey, Destination>>,
+    known: RefCell<HashMap<DestinationKey, Kept>>,
+    made: Cell<u64>,
 }
+
+/// With what is trusted.
+type Kept = (Destination, Option<Arc<[u8]>>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct DestinationKey {
-    /// What is trusted; `None`: whatever comes.
-    authorities: Option<Arc<[u8]>>,
+    /// The address of what is trusted, which is kept beside, so that it is nobody else's; `None`: whatever comes.
+    authorities: Option<usize>,
     name: String,
     is_verified: bool,
     only_http1: bool,
 }
+
+/// Destinations that are kept; more are made anew.
+const KEPT: usize = 16 * 1024;
 
 /// Takes any certificate: for routes that name no authority, as the reference does.
 #[derive(Debug)]
@@ -54,7 +66,7 @@ struct AnyName(Arc<WebPkiServerVerifier>);
 impl Destinations {
     /// With what the profile allows.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, known: RefCell::default() }
+        Self { profile, known: RefCell::default(), made: Cell::new(0) }
     }
 
     /// How a pod of `service` (as `<name>.<namespace>.svc`) is spoken to. `only_http1`: the connection is to be upgraded.
@@ -65,20 +77,23 @@ impl Destinations {
             DestinationTrust::Authorities { pem, name: Some(Name::Service) } => (Some(pem.clone()), service, true),
             DestinationTrust::Authorities { pem, name: Some(Name::Fixed(name)) } => (Some(pem.clone()), &**name, true),
         };
-        let key = DestinationKey { authorities, name: name.to_owned(), is_verified, only_http1 };
-        if let Some(found) = self.known.borrow().get(&key) {
+        let address = authorities.as_ref().map(|pem| Arc::as_ptr(pem).addr());
+        let key = DestinationKey { authorities: address, name: name.to_owned(), is_verified, only_http1 };
+        if let Some((found, _)) = self.known.borrow().get(&key) {
             return Ok(found.clone());
         }
+        let made = self.make(&key, authorities.as_deref()).map_err(io::Error::other)?;
         let mut known = self.known.borrow_mut();
-        let id = known.len() as u64 + 1;
-        let made = self.make(&key, id).map_err(io::Error::other)?;
-        known.insert(key, made.clone());
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(key, (made.clone(), authorities));
         Ok(made)
     }
 
-    fn make(&self, key: &DestinationKey, id: u64) -> Result<Destination, super::TlsFault> {
+    fn make(&self, key: &DestinationKey, authorities: Option<&[u8]>) -> Result<Destination, super::TlsFault> {
         let provider = self.profile.provider().clone();
-        let verifier: Arc<dyn ServerCertVerifier> = match &key.authorities {
+        let verifier: Arc<dyn ServerCertVerifier> = match authorities {
             None => Arc::new(Anything(provider.clone())),
             Some(pem) => {
                 let fault = |error: &dyn ToString| {
@@ -97,7 +112,8 @@ impl Destinations {
         config.resumption = Resumption::in_memory_sessions(256);
         let name = ServerName::try_from(key.name.clone());
         let name = name.map_err(|_| super::TlsFault::Unsupported("a pod's name is not one that TLS can ask for"))?;
-        Ok(Destination { id, config: Arc::new(config), name })
+        self.made.set(self.made.get() + 1);
+        Ok(Destination { id: self.made.get(), config: Arc::new(config), name })
     }
 }
 

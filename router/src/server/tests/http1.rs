@@ -451,6 +451,32 @@ fn compresses_what_is_worth_it_for_who_takes_it() {
 }
 
 #[test]
+fn connects_from_the_address_that_it_is_given() {
+    let pod = Pod::raw(|stream, requests| {
+        read_head(stream);
+        requests.lock().unwrap().push(stream.peer_addr().unwrap().ip().to_string());
+        stream.write_all(HELLO.as_bytes()).unwrap();
+    });
+    let routes = [Sample::plain(pod.address)];
+    let table = crate::table::sample::table(Settings { threads: Some(1), ..Settings::default() }, None, &routes);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let _server = Server::start(Start {
+        table: std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(table)),
+        http: vec![socket],
+        https: Vec::new(),
+        stats: Vec::new(),
+        sources: vec!["fd00::1".parse().unwrap(), "127.0.0.9".parse().unwrap()],
+        sink: None,
+        authorize: None,
+    });
+    let mut stream = connect(address);
+    stream.write_all(get("").as_bytes()).unwrap();
+    assert!(read_response(&mut stream).ends_with("hello"));
+    assert_eq!(pod.last(), "127.0.0.9");
+}
+
+#[test]
 fn holds_clients_to_allow_lists_and_limits() {
     let pod = Pod::saying(HELLO);
     let route = |host, annotations| Sample { host, annotations, ..Sample::plain(pod.address) };
