@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    table::{AppProtocol, DestinationTrust, Insecure, Termination, sample::Sample},
+    table::{AppProtocol, DestinationTrust, Insecure, Name, Termination, sample::Sample},
 };
 
 type Sender = hyper::client::conn::http2::SendRequest<BoxBody<Bytes, Infallible>>;
@@ -45,8 +45,8 @@ fn request(host: &str, body: &'static str) -> Request<BoxBody<Bytes, Infallible>
     Request::post(uri).header("te", "trailers").body(Full::new(Bytes::from(body)).boxed()).unwrap()
 }
 
-/// A pod that speaks HTTP/2 without TLS: it answers with what it got, and trailers.
-fn h2c_pod() -> SocketAddr {
+/// A pod that speaks HTTP/2: it answers with what it got, and trailers. With `lives` each connection ends after so long.
+fn h2_pod(tls: Option<Arc<rustls::ServerConfig>>, lives: Duration) -> SocketAddr {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -56,13 +56,26 @@ fn h2c_pod() -> SocketAddr {
             let socket = tokio::net::TcpListener::from_std(socket).unwrap();
             loop {
                 let (stream, _) = socket.accept().await.unwrap();
-                let service = hyper::service::service_fn(echo);
-                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(async move { drop(server.serve_connection(TokioIo::new(stream), service).await) });
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    match tls {
+                        None => answer(stream, lives).await,
+                        Some(config) => {
+                            answer(tokio_rustls::TlsAcceptor::from(config).accept(stream).await.unwrap(), lives).await
+                        }
+                    }
+                });
             }
         });
     });
     address
+}
+
+async fn answer(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, lives: Duration) {
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let serving = server.serve_connection(TokioIo::new(stream), hyper::service::service_fn(echo));
+    // Cut without a word when its time has come.
+    let _ = tokio::time::timeout(lives, serving).await;
 }
 
 async fn echo(request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
@@ -131,7 +144,7 @@ fn speaks_http2_to_clients_and_http1_to_pods() {
 
 #[test]
 fn speaks_http2_to_pods_with_trailers_both_ways() {
-    let pod = h2c_pod();
+    let pod = h2_pod(None, Duration::from_secs(60));
     let authority = Authority::new();
     let route = Sample {
         endpoints: vec![(pod, AppProtocol::H2c)],
@@ -159,6 +172,42 @@ fn speaks_http2_to_pods_with_trailers_both_ways() {
         assert_eq!(body.trailers().unwrap()["x-sent"], "yes");
         assert_eq!(body.to_bytes(), large);
     });
+}
+
+#[test]
+fn finds_out_by_alpn_that_pods_speak_http2_and_replaces_connections_that_end() {
+    let authority = Authority::new();
+    let (tls, plain) = (
+        h2_pod(Some(authority.server(&["svc.default.svc"], &["h2", "http/1.1"])), Duration::from_millis(150)),
+        h2_pod(None, Duration::from_millis(150)),
+    );
+    let reencrypt = Sample {
+        host: "tls.example",
+        endpoints: vec![(tls, AppProtocol::Http1)],
+        termination: Termination::Reencrypt,
+        insecure: Insecure::Allow,
+        destination: DestinationTrust::Authorities {
+            pem: authority.pem().into_bytes().into(),
+            name: Some(Name::Service),
+        },
+        ..Sample::default()
+    };
+    let h2c = Sample { host: "plain.example", endpoints: vec![(plain, AppProtocol::H2c)], ..Sample::default() };
+    let world = World::plain(&[reencrypt, h2c]);
+    for host in ["tls.example", "plain.example"] {
+        let mut stream = super::world::connect(world.http);
+        for _ in 0..4 {
+            let request = format!("POST /x HTTP/1.1\r\nHost: {host}\r\nTE: trailers\r\nContent-Length: 5\r\n\r\nhello");
+            std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+            let head = super::world::read_head(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Transfer-Encoding: chunked"), "{head}");
+            let mut rest = vec![0; "5\r\nhello\r\n0\r\ngrpc-status: 0\r\n\r\n".len()];
+            std::io::Read::read_exact(&mut stream, &mut rest).unwrap();
+            assert_eq!(String::from_utf8_lossy(&rest), "5\r\nhello\r\n0\r\ngrpc-status: 0\r\n\r\n");
+            // Longer than the pod keeps a connection, every other time.
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 #[test]

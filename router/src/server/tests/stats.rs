@@ -2,7 +2,10 @@
 
 use std::{io::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
-use super::world::{Pod, World, connect, header, read_all};
+use super::{
+    tls::Authority,
+    world::{Pod, World, connect, header, read_all, read_response},
+};
 use crate::{
     config::{Credentials, Settings},
     table::{Termination, sample::Sample},
@@ -57,4 +60,19 @@ fn tells_health_metrics_and_statistics_to_who_may_know() {
     assert_eq!(report["routes"][0]["endpoints"][0]["up"], true);
     assert!(ask(world.stats, "/", bearer).contains("<title>Culvert router</title>"));
     assert!(ask(world.stats, "/nothing", bearer).starts_with("HTTP/1.1 404 "));
+}
+
+/// One port for both: who begins with TLS gets TLS.
+#[test]
+fn speaks_tls_to_who_begins_with_it() {
+    let authority = Authority::new();
+    let world = World::start(Settings::default(), Some(authority.certificate(&["stats.example"])), &[]);
+    let name = rustls::pki_types::ServerName::try_from("stats.example").unwrap();
+    let session = rustls::ClientConnection::new(authority.client(&["http/1.1"], None), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, connect(world.stats));
+    for _ in 0..2 {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(read_response(&mut stream).ends_with("ok\n"));
+    }
+    assert!(ask(world.stats, "/healthz", "").ends_with("ok\n"));
 }

@@ -66,12 +66,19 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A pod that speaks TLS, and HTTP/1.1 in it.
-    fn pod(&self, names: &[&str], response: &'static str) -> Pod {
+    /// What a pod speaks TLS with.
+    pub fn server(&self, names: &[&str], protocols: &[&str]) -> Arc<ServerConfig> {
         let (certificate, key) = self.issue(names);
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let config = Arc::new(builder.with_single_cert(vec![der(&certificate)], key_of(&key)).unwrap());
+        let mut config = builder.with_single_cert(vec![der(&certificate)], key_of(&key)).unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// A pod that speaks TLS, and HTTP/1.1 in it.
+    fn pod(&self, names: &[&str], response: &'static str) -> Pod {
+        let config = self.server(names, &[]);
         Pod::raw(move |stream, requests| {
             let session = ServerConnection::new(config.clone()).unwrap();
             let mut stream = StreamOwned::new(session, stream.try_clone().unwrap());
