@@ -10,6 +10,7 @@ pub mod agent;
 pub mod api;
 pub mod client;
 mod dns;
+mod policies;
 mod routes;
 mod serve;
 #[cfg(test)]

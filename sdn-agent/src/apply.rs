@@ -26,6 +26,7 @@ use crate::kernel::bpf::{Clock, Dataplane, Device, TableError};
 use crate::kernel::netlink::Uplink;
 use crate::observe::names::Names;
 use crate::observe::{ObserveError, drops, events, sweep};
+use crate::plan::policy::Condition;
 use crate::plan::{Inputs, Plan, Problem, Settings};
 
 pub use converge::Entries;
@@ -83,6 +84,10 @@ pub struct Applied {
     pub failures: Arc<[Failing]>,
     /// Objects of the cluster that cannot be used as they are.
     pub problems: Arc<[Problem]>,
+    /// What of the policies found no room.
+    pub conditions: Arc<[Condition]>,
+    /// Different peers that policies can tell apart, and policy sets of this node's pods.
+    pub policies: (usize, usize),
 }
 
 /// What the kernel refused and will be asked again.
@@ -339,7 +344,9 @@ impl<K: Kernel> Task<K> {
         let writes = self.actual.converge(&mut self.plan, &mut self.kernel, Instant::now()).await;
         self.begin_collecting();
         let failures: Arc<[Failing]> = self.actual.failures().into();
-        let problems = self.problems();
+        let (problems, conditions) = (self.problems(), self.conditions());
+        self.names.set_authors(self.plan.wanted().policies.authors.clone());
+        let policies = self.plan.policy_counts();
         let (inputs, actual, complete) = (self.plan.inputs(), &self.actual, self.plan.is_complete());
         let devices = [
             (Hook::OverlayIn, inputs.vxlan.ifindex),
@@ -359,8 +366,23 @@ impl<K: Kernel> Task<K> {
                 took: began.elapsed(),
                 failures,
                 problems,
+                conditions,
+                policies,
             };
         });
+    }
+
+    /// What found no room; each new one is logged once.
+    fn conditions(&self) -> Arc<[Condition]> {
+        let known = self.applied.borrow().conditions.clone();
+        let conditions: Vec<Condition> = self.plan.conditions().collect();
+        if *known == *conditions {
+            return known;
+        }
+        for condition in conditions.iter().filter(|condition| !known.contains(condition)) {
+            tracing::warn!("{condition}");
+        }
+        conditions.into()
     }
 
     /// The plan's problems; each new one is logged once.

@@ -13,4 +13,4 @@ pub mod server;
 pub use counters::Counters;
 pub use leases::{Lease, LeaseError, Leases};
 pub use pod::{AttachError, LocalPod, PodNetwork};
-pub use server::{Readiness, Server, ServerConfig};
+pub use server::{PodKnown, Readiness, Server, ServerConfig};

@@ -1,20 +1,25 @@
 //! `sdnctl`: what the agent of this node knows, for people and for scripts.
 
+mod check;
 pub mod command;
+mod matrix;
 mod output;
 mod render;
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::api::{DnsAnswer, DnsStats, DropCount, EventLine, NodeRow, PodRow, Status};
+use crate::admin::api::{
+    DnsAnswer, DnsStats, DropCount, EventLine, NodeRow, PodRow, PolicyExplanation, PolicyRow, Status,
+};
 use crate::admin::client::{Client, ClientError};
 use crate::terminal::Terminal;
-use command::{Action, Command, DnsAction, DropArgs, GetArgs, Resource, Switch};
+use command::{Action, CheckArgs, Command, DnsAction, DropArgs, GetArgs, MatrixArgs, PolicyAction, Resource, Switch};
 use output::Output;
 
 /// Exit codes; `--help` lists them.
@@ -46,6 +51,17 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// Manifests.
+    #[error(transparent)]
+    Manifests(#[from] sdn_cluster::Error),
+    /// The directory of `matrix --steps`.
+    #[error("read the steps in {}: {source} (does the directory exist?)", path.display())]
+    Steps {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The process.
     #[error("start: {0}")]
     Start(io::Error),
@@ -59,6 +75,8 @@ pub fn run(command: Command) -> ExitCode {
             clap_complete::generate(*shell, &mut Command::command(), "sdnctl", &mut io::stdout());
             Ok(0)
         }
+        Action::Check(arguments) => check(arguments, command.output()),
+        Action::Matrix(arguments) => matrix(arguments, command.output(), terminal),
         _ => on_runtime(ask(&command, terminal)),
     };
     match outcome {
@@ -95,10 +113,49 @@ async fn ask(command: &Command, terminal: Terminal) -> Result<u8, Error> {
         }
         Action::Get(arguments) => get(&client, arguments, output, terminal).await?,
         Action::Drops(arguments) => drops(&client, arguments, output, terminal).await?,
+        Action::Policy(action) => policy(&client, action, output, terminal).await?,
+        Action::Check(_) | Action::Matrix(_) | Action::Completions { .. } => {}
         Action::Dns(action) => return dns(&client, action, output).await,
-        Action::Completions { .. } => {}
     }
     Ok(0)
+}
+
+async fn policy(client: &Client, action: &PolicyAction, output: Output, terminal: Terminal) -> Result<(), Error> {
+    match action {
+        PolicyAction::Get { namespace, .. } => {
+            let mut rows: Vec<PolicyRow> = client.get("/v1/policies").await?;
+            rows.retain(|row| namespace.as_ref().is_none_or(|wanted| *wanted == row.namespace));
+            write(&output.of(&rows, |wide| render::policies(&rows, terminal, wide)))
+        }
+        PolicyAction::Explain { pod, .. } => {
+            let explanation: PolicyExplanation = client.get(&format!("/v1/policies/explain?pod={pod}")).await?;
+            write(&output.of(&explanation, |_| render::explanation(&explanation, terminal)))
+        }
+    }
+}
+
+fn check(arguments: &CheckArgs, output: Output) -> Result<u8, Error> {
+    let report = check::read(&arguments.files)?.report;
+    write(&output.of(&report, |_| report.table()))?;
+    Ok(if report.problems.is_empty() { 0 } else { code::FAILED })
+}
+
+fn matrix(arguments: &MatrixArgs, output: Output, terminal: Terminal) -> Result<u8, Error> {
+    let (states, problems) = matrix::states(arguments)?;
+    if !problems.problems.is_empty() {
+        // The answers are about what is left, which may be what an agent would do as well.
+        eprint!("{}", problems.table());
+    }
+    for (step, matrix) in states {
+        let rows = matrix.rows();
+        if arguments.steps.is_none() {
+            write(&output.of(&rows, |_| matrix::table("", &rows, terminal)))?;
+        } else {
+            let step = matrix::Step { step, rows };
+            write(&output.line(&step, || matrix::table(&step.step, &step.rows, terminal)))?;
+        }
+    }
+    Ok(if problems.problems.is_empty() { 0 } else { code::FAILED })
 }
 
 async fn dns(client: &Client, action: &DnsAction, output: Output) -> Result<u8, Error> {

@@ -260,6 +260,9 @@ impl Lab {
         for namespace in &derived.namespaces {
             self.put_namespace(namespace.clone())?;
         }
+        for policy in &derived.policies {
+            self.kubelet.publish(&Object::NetworkPolicy(policy.clone()))?;
+        }
         self.publish_services(&derived)?;
         for pod in &derived.pods {
             match &pod.node {

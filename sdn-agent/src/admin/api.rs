@@ -115,6 +115,9 @@ pub struct DropCount {
     pub direction: Direction,
     /// The other side as far as it is known: `namespace/name`, an address, or `unknown`.
     pub peer: String,
+    /// The rule of a policy that decided, as `shop/web ingress[2]`, or the policy that isolates, as `shop/web ingress isolation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     /// Packets.
     pub packets: u64,
     /// Bytes of these packets.
@@ -145,6 +148,9 @@ pub struct DropEvent {
     pub destination_port: Option<u16>,
     /// Bytes of the packet.
     pub length: u32,
+    /// The rule of a policy that decided, or the policy that isolates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
 }
 
 /// What the last pass of apply left in the kernel, and what it could not.
@@ -167,6 +173,82 @@ pub struct ApplyStatus {
     pub failures: Vec<String>,
     /// Objects of the cluster that cannot be used as they are.
     pub problems: Vec<String>,
+    /// What of the policies found no room, and what that means.
+    pub conditions: Vec<ConditionRow>,
+    /// Different peers that policies can tell apart.
+    pub identities: usize,
+    /// Policy sets of this node's pods.
+    pub policy_sets: usize,
+}
+
+/// Something of the policies that found no room.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConditionRow {
+    /// `SetTooLarge`, `IdentitiesExhausted` or `BlocksExhausted`.
+    pub kind: String,
+    /// The policies concerned, as `namespace/name`; none where it concerns any.
+    pub policies: Vec<String>,
+    /// What it means, for people.
+    pub message: String,
+}
+
+/// A row of `sdnctl policy get`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The pods that it selects: `podSelector`, as the API writes it.
+    pub pod_selector: serde_json::Value,
+    /// Rules for ingress; absent where it does not isolate for it.
+    pub ingress: Option<usize>,
+    /// Rules for egress; absent where it does not isolate for it.
+    pub egress: Option<usize>,
+    /// Pods of the cluster that it selects, `namespace/name`.
+    pub pods: Vec<String>,
+    /// Those of them that are on this node.
+    pub here: usize,
+    /// What is wrong with it, by field. Such a policy isolates what it validly selects.
+    pub problems: Vec<String>,
+    /// What found no room.
+    pub conditions: Vec<String>,
+}
+
+/// `sdnctl policy explain`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyExplanation {
+    /// `namespace/name` of the pod.
+    pub pod: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What is always let through, whatever policies say.
+    pub always: Vec<String>,
+    /// Into the pod; absent where nothing isolates it.
+    pub ingress: Option<Vec<RuleRow>>,
+    /// Out of the pod.
+    pub egress: Option<Vec<RuleRow>>,
+    /// What found no room, or is wrong with the policies that select it.
+    pub notes: Vec<String>,
+}
+
+/// A rule of a policy that isolates a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuleRow {
+    /// `shop/web`
+    pub policy: String,
+    /// Index into its list of rules; absent where it has none: it isolates and admits nothing.
+    pub rule: Option<usize>,
+    /// Whom it admits, as the policy says it.
+    pub peers: Vec<String>,
+    /// Pods that these are now, `namespace/name`; absent where a rule is not about pods.
+    pub matches: Option<Vec<String>>,
+    /// Which ports: `80/TCP`, `http/TCP (8080)`, `all`.
+    pub ports: Vec<String>,
 }
 
 /// The uplink as the agent sees it.

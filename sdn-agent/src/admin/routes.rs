@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use futures_util::stream;
+use sdn_cluster::model::PodKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Agent;
 use super::api::{ApiError, DropEvent, EventLine};
 use super::dns::{self, Asked};
+use super::{Agent, policies};
 use crate::observe::{Dataplane, metrics};
 
 /// Content type of the Prometheus text that [`metrics::text`] writes.
@@ -28,6 +29,8 @@ pub fn admin<D: Dataplane>(agent: Arc<Agent<D>>) -> Router {
         .route("/v1/status", get(status::<D>))
         .route("/v1/pods", get(pods::<D>))
         .route("/v1/nodes", get(nodes::<D>))
+        .route("/v1/policies", get(policies::<D>))
+        .route("/v1/policies/explain", get(explain::<D>))
         .route("/v1/dns", get(dns_stats::<D>))
         .route("/v1/dns/query", get(dns_query::<D>))
         .route("/v1/dns/log", put(dns_log::<D>))
@@ -55,6 +58,11 @@ struct PodQuery {
     namespace: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct ExplainQuery {
+    pod: String,
+}
+
 async fn status<D: Dataplane>(State(agent): Shared<D>) -> Response {
     Json(agent.status().await).into_response()
 }
@@ -65,6 +73,22 @@ async fn pods<D: Dataplane>(State(agent): Shared<D>, Query(query): Query<PodQuer
 
 async fn nodes<D: Dataplane>(State(agent): Shared<D>) -> Response {
     Json(agent.nodes()).into_response()
+}
+
+async fn policies<D: Dataplane>(State(agent): Shared<D>) -> Response {
+    let conditions = agent.dataplane.get().map(Dataplane::applied).unwrap_or_default().conditions;
+    Json(policies::rows(&agent.snapshot(), &agent.config.node_name, &conditions)).into_response()
+}
+
+async fn explain<D: Dataplane>(State(agent): Shared<D>, Query(query): Query<ExplainQuery>) -> Response {
+    let conditions = agent.dataplane.get().map(Dataplane::applied).unwrap_or_default().conditions;
+    let Some((namespace, name)) = query.pod.split_once('/') else {
+        return refuse(StatusCode::BAD_REQUEST, "explain a pod: it is called NAMESPACE/NAME");
+    };
+    match policies::explain(&agent.snapshot(), &PodKey::new(namespace, name), &conditions) {
+        Some(explanation) => Json(explanation).into_response(),
+        None => refuse(StatusCode::NOT_FOUND, &format!("explain pod {}: the agent does not know it", query.pod)),
+    }
 }
 
 async fn drops<D: Dataplane>(State(agent): Shared<D>) -> Response {

@@ -85,6 +85,13 @@ impl Dataplane for FakeDataplane {
             took_micros: 1234,
             failures,
             problems: vec!["pod shop/web-9: 10.1.1.1 is in no host subnet".to_owned()],
+            conditions: vec![crate::admin::api::ConditionRow {
+                kind: "SetTooLarge".to_owned(),
+                policies: vec!["shop/web".to_owned()],
+                message: "policies web of namespace shop need more".to_owned(),
+            }],
+            identities: 7,
+            policy_sets: 3,
         }
     }
 
@@ -110,6 +117,7 @@ fn drop_count(reason: &str, endpoint: &str, packets: u64) -> DropCount {
         endpoint: endpoint.to_owned(),
         direction: Direction::Egress,
         peer: "outside".to_owned(),
+        author: None,
         packets,
         bytes: packets * 60,
     }
@@ -128,6 +136,7 @@ pub(crate) fn event(endpoint: &str) -> DropEvent {
         source_port: Some(40000),
         destination_port: Some(53),
         length: 80,
+        author: None,
     }
 }
 

@@ -243,7 +243,7 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
         dataplane,
         settings: Settings::from(config.as_ref()),
         timeouts: (&config.conntrack).into(),
-        snapshots: cluster.snapshots,
+        snapshots: cluster.snapshots.clone(),
         uplink: uplink.uplink,
         vxlan: overlay,
         pods: leases.pods(),
@@ -256,6 +256,7 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
         }
     });
 
+    let cluster_snapshots = cluster.snapshots;
     let forwarding = derive::forwarding(&handle, readiness, &tasks);
     // After the programs have their maps, and before pods are told of it.
     let resolver = match config.dns.addresses.is_empty() {
@@ -281,7 +282,7 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
         mtu,
         readiness: forwarding.clone(),
         dns: pod_dns,
-        pod_known: None,
+        pod_known: Some(derive::pod_known(cluster_snapshots)),
         limits: Limits::default(),
     };
     let server = Server::new(leases, Arc::new(handle), server, Arc::clone(&agent.counters));

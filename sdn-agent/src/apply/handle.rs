@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::kernel::endpoint_of;
 use super::{Applied, Command, refused};
-use crate::admin::api::{ApplyStatus, DropCount, DropEvent, MapStatus, ProgramStatus};
+use crate::admin::api::{ApplyStatus, ConditionRow, DropCount, DropEvent, MapStatus, ProgramStatus};
 use crate::cni::{AttachError, LocalPod, PodNetwork};
 use crate::family::Family;
 use crate::kernel::bpf::{PinDirectory, ProgramReport, Programs, ReportError, TableError, report};
@@ -15,6 +15,7 @@ use crate::observe::drops::Drops;
 use crate::observe::events::Events;
 use crate::observe::sweep::Swept;
 use crate::observe::{self, Counts, ObserveError, Packets};
+use crate::plan::policy::Condition;
 
 /// The dataplane's handle. Cheap to clone; when the last one is dropped the loop ends.
 #[derive(Clone, Debug)]
@@ -156,6 +157,9 @@ impl observe::Dataplane for Handle {
             took_micros: u64::try_from(applied.took.as_micros()).unwrap_or(u64::MAX),
             failures: applied.failures.iter().map(failure).collect(),
             problems: applied.problems.iter().map(|problem| format!("{}: {}", problem.object, problem.cause)).collect(),
+            conditions: applied.conditions.iter().map(condition).collect(),
+            identities: applied.policies.0,
+            policy_sets: applied.policies.1,
         }
     }
 
@@ -199,6 +203,14 @@ fn fill(map: &str, entries: &super::Entries, swept: &Swept) -> Option<u64> {
         "MASQUERADE_V4" => counted(swept.masquerades[0]),
         "MASQUERADE_V6" => counted(swept.masquerades[1]),
         _ => None,
+    }
+}
+
+fn condition(condition: &Condition) -> ConditionRow {
+    ConditionRow {
+        kind: condition.kind().to_owned(),
+        policies: condition.policies().map(|policy| policy.to_string()).collect(),
+        message: condition.to_string(),
     }
 }
 

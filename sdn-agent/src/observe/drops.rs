@@ -1,4 +1,4 @@
-//! Drops, counted exactly: by reason alone since the maps were made, and by reason, pod, direction and peer.
+//! Drops, counted exactly: by reason alone since the maps were made, and by reason, pod, direction, peer and policy rule.
 //!
 //! The kernel's table of the latter has an end. Rows of pods that are gone are folded into sums by name here, and removed
 //! there, when it is half full; until then they stay in the kernel, where a restart of the agent finds them again.
@@ -37,6 +37,7 @@ struct Row {
     endpoint: String,
     direction: Direction,
     peer: u32,
+    author: Option<String>,
 }
 
 /// Packets that were not dropped.
@@ -69,7 +70,7 @@ impl Drops {
         })))
     }
 
-    /// All drops by reason, endpoint, direction and peer, most packets first.
+    /// All drops by reason, endpoint, direction, peer and policy rule, most packets first.
     pub fn rows(&self) -> Result<Vec<DropCount>, TableError> {
         // The totals first: a drop between the two readings must not look like one that had no room.
         let totals = self.totals()?;
@@ -82,7 +83,8 @@ impl Drops {
                 let bytes = sums.iter().filter(|(row, _)| row.reason == number).fold(0, |sum, (_, c)| sum + c.bytes);
                 let rest = Counter { packets: total.packets - known, bytes: total.bytes.saturating_sub(bytes) };
                 let endpoint = "unattributed".to_owned();
-                let row = Row { reason: number, endpoint, direction: Direction::Ingress, peer: Identity::UNKNOWN.0 };
+                let (direction, peer) = (Direction::Ingress, Identity::UNKNOWN.0);
+                let row = Row { reason: number, endpoint, direction, peer, author: None };
                 add(&mut sums, row, rest);
             }
         }
@@ -155,6 +157,7 @@ fn describe(row: Row, count: Counter) -> DropCount {
         endpoint: row.endpoint,
         direction: row.direction,
         peer: identity(Identity(row.peer)),
+        author: row.author,
         packets: count.packets,
         bytes: count.bytes,
     }
@@ -193,6 +196,7 @@ impl Row {
             endpoint: names.resolve(key.endpoint),
             direction: direction(key.direction),
             peer: key.peer.0,
+            author: names.author(key.author),
         }
     }
 }

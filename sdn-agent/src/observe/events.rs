@@ -91,6 +91,7 @@ fn describe(event: &Event, names: &Names) -> DropEvent {
         source_port: port(event.source_port),
         destination_port: port(event.destination_port),
         length: event.len,
+        author: names.author(event.key.author),
     }
 }
 

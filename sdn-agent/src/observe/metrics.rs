@@ -12,7 +12,9 @@ use prometheus_client::registry::Registry;
 use super::{Dataplane, Packets};
 use crate::admin::Agent;
 use crate::admin::agent::resident_bytes;
+use crate::admin::api::ApplyStatus;
 use crate::cni::{Counters, Leases};
+use crate::plan::policy::Condition;
 
 /// Every metric's name begins so.
 const PREFIX: &str = "culvert";
@@ -73,6 +75,7 @@ impl Sample {
         sample.add_cni(&agent.counters);
         if let Some(dataplane) = agent.dataplane.get() {
             sample.add_apply(dataplane);
+            sample.add_policies(&dataplane.applied());
             sample.add_counts(dataplane);
             sample.add_programs(dataplane);
             sample.add_maps(dataplane).await;
@@ -203,6 +206,18 @@ impl Sample {
         self.counter("drop_events", "Example events of drops.", one(counts.events));
         self.counter("flows_expired", "Flows removed because they were idle.", one(counts.expired_flows));
         self.counter("masquerade_ports_freed", "Masquerading ports of flows that are gone.", one(counts.freed_ports));
+    }
+
+    fn add_policies(&mut self, applied: &ApplyStatus) {
+        self.gauge(
+            "policy_identities",
+            "Different peers that policies can tell apart.",
+            one(applied.identities as u64),
+        );
+        self.gauge("policy_sets", "Compiled policy sets of this node's pods.", one(applied.policy_sets as u64));
+        let count = |kind: &str| applied.conditions.iter().filter(|condition| condition.kind == kind).count() as u64;
+        let rows = Condition::KINDS.map(|kind| (vec![("condition", kind.to_owned())], Value::Whole(count(kind))));
+        self.gauge("policy_conditions", "What of the policies found no room; see `sdnctl policy get`.", rows.into());
     }
 
     fn add_programs(&mut self, dataplane: &impl Dataplane) {

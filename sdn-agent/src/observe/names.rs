@@ -1,7 +1,13 @@
-//! Which pod an interface index meant: drops are counted by index, and people ask for names, also those of pods that are gone.
+//! Which pod an interface index meant, and which policy an author's number: drops are counted by number, and people ask for names,
+//! also those of pods that are gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use imbl::OrdMap;
+use sdn_common::Author;
+
+use crate::plan::policy::Authorship;
 
 /// Pods that are gone whose names are kept.
 const GONE: usize = 1024;
@@ -16,6 +22,7 @@ struct State {
     gone: HashMap<u32, String>,
     /// Indices of `gone`, the longest gone first.
     order: VecDeque<u32>,
+    authors: OrdMap<Author, Arc<Authorship>>,
 }
 
 // === impl Names ===
@@ -50,6 +57,20 @@ impl Names {
         name.cloned().unwrap_or_else(|| format!("interface {ifindex} (gone)"))
     }
 
+    /// The names that authors have from now on.
+    pub fn set_authors(&self, authors: OrdMap<Author, Arc<Authorship>>) {
+        self.lock().authors = authors;
+    }
+
+    /// The policy and rule behind an author: `shop/web ingress[2]`. `None` for nobody.
+    pub fn author(&self, author: Author) -> Option<String> {
+        if author == Author::NONE {
+            return None;
+        }
+        let name = self.lock().authors.get(&author).map(ToString::to_string);
+        Some(name.unwrap_or_else(|| format!("policy rule {} (gone)", author.0)))
+    }
+
     /// Whether a pod has this index now.
     pub fn is_present(&self, ifindex: u32) -> bool {
         self.lock().present.contains_key(&ifindex)
@@ -63,7 +84,21 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use sdn_cluster::model::PolicyKey;
+    use sdn_cluster::verdict::Direction;
+
     use super::*;
+
+    #[test]
+    fn authors_are_named_as_long_as_they_are_known() {
+        let names = Names::default();
+        let author = Authorship { policy: PolicyKey::new("shop", "web"), direction: Direction::Ingress, rule: Some(2) };
+        names.set_authors([(Author(7), Arc::new(author))].into_iter().collect());
+        let rows = [(0, None), (7, Some("shop/web ingress[2]")), (8, Some("policy rule 8 (gone)"))];
+        for (number, expected) in rows {
+            assert_eq!(names.author(Author(number)).as_deref(), expected, "{number}");
+        }
+    }
 
     #[test]
     fn names_outlive_their_pods_for_a_while() {

@@ -25,6 +25,7 @@ mod subjects;
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 use sdn_cluster::Snapshot;
 use sdn_cluster::model::{NetworkPolicy, Pod, PodKey, PolicyKey};
 use sdn_cluster::snapshot::changes;
+use sdn_cluster::verdict::Direction;
 use sdn_cni::Attachment;
 use sdn_common::{Addr4, Addr6, Author, Identity, Rule, RuleKey, SetId, SetRef, maps};
 
@@ -126,6 +128,61 @@ pub(super) struct Policies {
     cidrs_v4: OrdMap<Cidr<Addr4>, Identity>,
     cidrs_v6: OrdMap<Cidr<Addr6>, Identity>,
     limits: Limits,
+}
+
+// === impl Condition ===
+
+impl Condition {
+    /// Every kind, as metrics and commands call it.
+    pub const KINDS: [&str; 3] = ["SetTooLarge", "IdentitiesExhausted", "BlocksExhausted"];
+
+    /// Its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SetTooLarge(_) => Self::KINDS[0],
+            Self::IdentitiesExhausted(_) => Self::KINDS[1],
+            Self::BlocksExhausted(_) => Self::KINDS[2],
+        }
+    }
+
+    /// The policies that it is about; none where it concerns all.
+    pub fn policies(&self) -> impl Iterator<Item = PolicyKey> {
+        let too_large = match self {
+            Self::SetTooLarge(set) => Some(set),
+            Self::IdentitiesExhausted(_) | Self::BlocksExhausted(_) => None,
+        };
+        let key = |set: &TooLarge, name: &Arc<str>| PolicyKey::new(set.namespace.clone(), name.clone());
+        too_large.into_iter().flat_map(move |set| set.policies.iter().map(move |name| key(set, name)))
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetTooLarge(TooLarge { namespace, direction, policies, needed, room }) => {
+                let direction = match direction {
+                    Direction::Ingress => "ingress",
+                    Direction::Egress => "egress",
+                };
+                let policies = policies.join(", ");
+                write!(
+                    f,
+                    "policies {policies} of namespace {namespace} need {needed} entries for {direction}, and there is room for {room}: \
+                     nothing passes the pods that they isolate"
+                )
+            }
+            Self::IdentitiesExhausted(addresses) => write!(
+                f,
+                "policies tell more peers apart than there are numbers for: {addresses} addresses are admitted only where anybody is"
+            ),
+            Self::BlocksExhausted(blocks) => {
+                write!(
+                    f,
+                    "policies name more CIDR blocks than there is room for: rules admit nobody by {blocks} of them"
+                )
+            }
+        }
+    }
 }
 
 // === impl Limits ===

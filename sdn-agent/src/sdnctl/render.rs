@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use crate::admin::api::{
-    DnsAnswer, DnsStats, DropCount, DropEvent, EventLine, MapStatus, NodeRow, PodRow, ProgramStatus, Status,
+    DnsAnswer, DnsStats, DropCount, DropEvent, EventLine, MapStatus, NodeRow, PodRow, PolicyExplanation, PolicyRow,
+    ProgramStatus, RuleRow, Status,
 };
 use crate::terminal::{Terminal, Tone, printable};
 
@@ -24,6 +25,7 @@ pub(super) fn status(status: &Status, terminal: Terminal, wide: bool) -> String 
     text.push_str(&list("Waiting for", status.waiting.iter().map(|(stage, why)| format!("{stage}: {why}"))));
     text.push_str(&list("Problems of the source", &status.cluster.problems));
     text.push_str(&list("Problems of objects", &status.apply.problems));
+    text.push_str(&list("Policies without room", status.apply.conditions.iter().map(|condition| &condition.message)));
     text.push_str(&list("Refused by the kernel, being retried", &status.apply.failures));
     text.push_str(&list("Lease files put aside", &status.quarantined_leases));
     text.push_str(&list("Not used from the source", &status.cluster.unused));
@@ -206,6 +208,62 @@ pub(super) fn nodes(nodes: &[NodeRow], terminal: Terminal, wide: bool) -> String
     terminal.table(titles, nodes.iter().map(row))
 }
 
+/// `sdnctl policy get`
+pub(super) fn policies(rows: &[PolicyRow], terminal: Terminal, wide: bool) -> String {
+    if rows.is_empty() {
+        return "There are no policies: everything is allowed.\n".to_owned();
+    }
+    let rules = |rules: Option<usize>| rules.map_or("-".to_owned(), |rules| format!("{rules} rules"));
+    let fit = |row: &PolicyRow| match (row.problems.is_empty(), row.conditions.is_empty()) {
+        (true, true) => "ok",
+        (false, _) => "invalid",
+        (true, false) => "no room",
+    };
+    let row = |row: &PolicyRow| {
+        let pods = format!("{} ({} here)", row.pods.len(), row.here);
+        let selector = if wide { row.pods.join(" ") } else { pods };
+        [row.namespace.clone(), row.name.clone(), rules(row.ingress), rules(row.egress), selector, fit(row).to_owned()]
+    };
+    let mut text = terminal.table(["NAMESPACE", "NAME", "INGRESS", "EGRESS", "PODS", "STATE"], rows.iter().map(row));
+    let named = |row: &PolicyRow, what: &[String]| {
+        let name = format!("{}/{}", row.namespace, row.name);
+        what.iter().map(|what| format!("{name}: {what}")).collect::<Vec<_>>()
+    };
+    text.push_str(&list(
+        "Invalid: what they select validly is isolated",
+        rows.iter().flat_map(|row| named(row, &row.problems)),
+    ));
+    text.push_str(&list("Without room", rows.iter().flat_map(|row| named(row, &row.conditions))));
+    text
+}
+
+/// `sdnctl policy explain`
+pub(super) fn explanation(explanation: &PolicyExplanation, terminal: Terminal) -> String {
+    let mut text = format!("Pod {} {}\n", printable(explanation.pod.clone()), join(&explanation.addresses));
+    for (name, rules) in [("Ingress", &explanation.ingress), ("Egress", &explanation.egress)] {
+        match rules {
+            None => text.push_str(&format!("\n{name}: not isolated, everything is allowed.\n")),
+            Some(rules) => {
+                text.push_str(&format!("\n{name}: isolated; only this is allowed:\n"));
+                text.push_str(&rules_table(rules, terminal));
+            }
+        }
+    }
+    text.push_str(&list("Always allowed", &explanation.always));
+    text.push_str(&list("Notes", &explanation.notes));
+    text
+}
+
+fn rules_table(rules: &[RuleRow], terminal: Terminal) -> String {
+    let row = |row: &RuleRow| {
+        let rule = row.rule.map_or("-".to_owned(), |rule| rule.to_string());
+        let peers = if row.rule.is_some() { row.peers.join("; ") } else { "nobody: it has no rules".to_owned() };
+        let now = row.matches.as_ref().map_or("-".to_owned(), |matches| or_none(matches.join(" ")));
+        [row.policy.clone(), rule, peers, row.ports.join(" "), now]
+    };
+    terminal.table(["POLICY", "RULE", "PEERS", "PORTS", "PODS NOW"], rules.iter().map(row))
+}
+
 /// `sdnctl drops`
 pub(super) fn drops(rows: &[DropCount], terminal: Terminal, wide: bool) -> String {
     if rows.is_empty() {
@@ -213,16 +271,19 @@ pub(super) fn drops(rows: &[DropCount], terminal: Terminal, wide: bool) -> Strin
     }
     let basic = |row: &DropCount| {
         let direction = format!("{:?}", row.direction).to_lowercase();
-        [row.reason.clone(), row.endpoint.clone(), direction, row.peer.clone(), row.packets.to_string()]
+        let author = row.author.clone().unwrap_or_else(|| "-".to_owned());
+        [row.reason.clone(), row.endpoint.clone(), direction, row.peer.clone(), author, row.packets.to_string()]
     };
     if !wide {
-        return terminal.table(["REASON", "ENDPOINT", "DIRECTION", "PEER", "PACKETS"], rows.iter().map(basic));
+        return terminal
+            .table(["REASON", "ENDPOINT", "DIRECTION", "PEER", "POLICY", "PACKETS"], rows.iter().map(basic));
     }
     let row = |row: &DropCount| {
-        let [reason, endpoint, direction, peer, packets] = basic(row);
-        [reason, endpoint, direction, peer, packets, row.bytes.to_string(), row.description.clone()]
+        let [reason, endpoint, direction, peer, author, packets] = basic(row);
+        [reason, endpoint, direction, peer, author, packets, row.bytes.to_string(), row.description.clone()]
     };
-    terminal.table(["REASON", "ENDPOINT", "DIRECTION", "PEER", "PACKETS", "BYTES", "MEANING"], rows.iter().map(row))
+    let titles = ["REASON", "ENDPOINT", "DIRECTION", "PEER", "POLICY", "PACKETS", "BYTES", "MEANING"];
+    terminal.table(titles, rows.iter().map(row))
 }
 
 /// One line of `sdnctl drops --watch`.
@@ -239,7 +300,8 @@ pub(super) fn event(line: &EventLine, terminal: Terminal) -> String {
     let direction = format!("{:?}", event.direction).to_lowercase();
     let DropEvent { reason, endpoint, protocol, length, .. } = event;
     let reason = terminal.paint(&printable(reason.clone()), Tone::Bad);
-    let rest = format!("{endpoint} {direction} {protocol} {} {length} bytes", tuple(event));
+    let author = event.author.as_ref().map(|author| format!(", by {author}")).unwrap_or_default();
+    let rest = format!("{endpoint} {direction} {protocol} {} {length} bytes{author}", tuple(event));
     format!("{time} UTC {reason} {}", printable(rest))
 }
 

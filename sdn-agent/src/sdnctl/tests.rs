@@ -39,6 +39,9 @@ Problems of the source:
 Problems of objects:
   pod shop/web-9: 10.1.1.1 is in no host subnet
 
+Policies without room:
+  policies web of namespace shop need more
+
 Not used from the source:
   v1 Secret (2, first in /m/b.yaml)
 
@@ -161,4 +164,65 @@ fn help_has_examples_and_exit_codes() {
         let help = command.render_long_help().to_string();
         assert!(help.contains("Examples:"), "{help}");
     }
+}
+
+#[tokio::test]
+async fn policies_are_asked_for_at_the_socket() {
+    let (_agent, client, _directory) = serve(running(false));
+    let rows: Vec<PolicyRow> = client.get("/v1/policies").await.unwrap();
+    assert_eq!(rows, []);
+    let error = client.get::<PolicyExplanation>("/v1/policies/explain?pod=shop/nobody").await.unwrap_err();
+    assert!(error.to_string().contains("the agent does not know it"), "{error}");
+    let error = client.get::<PolicyExplanation>("/v1/policies/explain?pod=nobody").await.unwrap_err();
+    assert!(error.to_string().contains("NAMESPACE/NAME"), "{error}");
+}
+
+#[test]
+fn policies_and_explanations_as_text() {
+    assert_eq!(render::policies(&[], Terminal::NONE, false), "There are no policies: everything is allowed.\n");
+    let row = PolicyRow {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        ingress: Some(2),
+        pods: vec!["shop/web-1".to_owned(), "shop/web-2".to_owned()],
+        here: 1,
+        problems: vec!["spec.ingress[0]: is wrong".to_owned()],
+        ..PolicyRow::default()
+    };
+    let text = render::policies(&[row], Terminal::NONE, false);
+    let expected = "\
+NAMESPACE  NAME  INGRESS  EGRESS  PODS        STATE
+shop       web   2 rules  -       2 (1 here)  invalid
+
+Invalid: what they select validly is isolated:
+  shop/web: spec.ingress[0]: is wrong
+";
+    assert_eq!(text, expected);
+    let explanation = PolicyExplanation {
+        pod: "shop/web-1".to_owned(),
+        addresses: vec!["10.128.0.5".parse().unwrap()],
+        always: vec!["the pod itself".to_owned()],
+        ingress: Some(vec![crate::admin::api::RuleRow {
+            policy: "shop/web".to_owned(),
+            rule: Some(0),
+            peers: vec!["pods with app=client of shop".to_owned()],
+            matches: Some(vec!["shop/client".to_owned()]),
+            ports: vec!["80/TCP".to_owned()],
+        }]),
+        egress: None,
+        notes: vec![],
+    };
+    let expected = "\
+Pod shop/web-1 10.128.0.5
+
+Ingress: isolated; only this is allowed:
+POLICY    RULE  PEERS                         PORTS   PODS NOW
+shop/web  0     pods with app=client of shop  80/TCP  shop/client
+
+Egress: not isolated, everything is allowed.
+
+Always allowed:
+  the pod itself
+";
+    assert_eq!(render::explanation(&explanation, Terminal::NONE), expected);
 }

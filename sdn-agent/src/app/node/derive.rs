@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sdn_cluster::Snapshot;
-use sdn_cluster::model::Node;
+use sdn_cluster::model::{Node, PodKey};
+use sdn_cni::protocol::PodIdentity;
 use tokio::sync::watch;
 
 use crate::app::readiness::Readiness;
@@ -123,6 +124,24 @@ pub(super) fn follow(
         }
     });
     derived
+}
+
+/// Waits until a pod's object is known, where it matters: which policies select it is asked by its labels. Where its namespace has
+/// none, or the cluster is not read to its end and may not be for long, it is taken as it is; the plan isolates what it cannot tell.
+pub(super) fn pod_known(snapshots: watch::Receiver<Snapshot>) -> cni::PodKnown {
+    Arc::new(move |pod| {
+        let mut snapshots = snapshots.clone();
+        Box::pin(async move {
+            let known = snapshots.wait_for(|snapshot| is_known(snapshot, &pod)).await;
+            known.map(drop).map_err(|_| "the agent is ending".to_owned())
+        })
+    })
+}
+
+fn is_known(snapshot: &Snapshot, pod: &PodIdentity) -> bool {
+    let object = snapshot.pods.get(&PodKey::new(pod.namespace.as_str(), pod.name.as_str()));
+    let is_it = object.is_some_and(|object| pod.uid.is_empty() || *object.uid == *pod.uid);
+    is_it || !snapshot.synced || snapshot.policies_in(&pod.namespace).next().is_none()
 }
 
 /// Whether pods can come: when the programs have their settings and are attached.

@@ -44,8 +44,8 @@ fn rows_are_summed_over_cpus_and_named() {
         assert_eq!(drops.rows().unwrap(), []);
         let spoofed = key(Reason::SpoofedAddress, 17, Identity::UNKNOWN);
         count(&pins, "DROPS", raw::bytes_of(&spoofed), [5, 7]);
-        // Another hook or rule is the same row to people.
-        let elsewhere = DropKey { hook: Hook::HostOut as u8, author: Author(3), ..spoofed };
+        // Another hook is the same row to people.
+        let elsewhere = DropKey { hook: Hook::HostOut as u8, ..spoofed };
         count(&pins, "DROPS", raw::bytes_of(&elsewhere), [1, 0]);
         count(&pins, "DROPS", raw::bytes_of(&key(Reason::Multicast, 0, Identity::OUTSIDE)), [2, 0]);
         // What the table had no room for: the total knows more than the rows.
@@ -61,6 +61,10 @@ fn rows_are_summed_over_cpus_and_named() {
         let found = drops.rows().unwrap();
         assert_eq!(found[0].bytes, 100 * found[0].packets);
         assert_eq!((found[0].direction, found[0].description.is_empty()), (Direction::Egress, false));
+        // Another rule of a policy is another row.
+        count(&pins, "DROPS", raw::bytes_of(&DropKey { author: Author(3), ..spoofed }), [1, 0]);
+        let by: Vec<_> = drops.rows().unwrap().into_iter().filter_map(|row| Some((row.author?, row.packets))).collect();
+        assert_eq!(by, [("policy rule 3 (gone)".to_owned(), 1)]);
         let totals = drops.totals().unwrap();
         assert_eq!(
             totals.iter().map(|(reason, _)| *reason).collect::<Vec<_>>(),

@@ -40,6 +40,7 @@ fn an_event_is_told_in_words() {
         source_port: Some(4000),
         destination_port: Some(80),
         length: 74,
+        author: None,
     };
     assert_eq!(told, expected);
     let unparsed = Event { source: Addr6::default(), destination: Addr6::default(), source_port: Be16(0), ..event() };
