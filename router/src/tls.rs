@@ -117,6 +117,9 @@ impl Contexts {
         certificate: Arc<Certificate>,
         authority: Option<Arc<ClientAuthority>>,
     ) -> io::Result<(Io, Secured)> {
+        // Where the whole router verifies clients, nobody asks the route's own authority in the handshake: a route that has one
+        // is not satisfied by what another has verified, and answers 421.
+        let authority = authority.filter(|_| self.router_wide.is_none());
         let config = self.config(&certificate, authority.as_ref()).map_err(io::Error::other)?;
         let stream = TlsAcceptor::from(config).accept(Replay::new(first, stream)).await?;
         let (_, session) = stream.get_ref();

@@ -279,8 +279,19 @@ fn wants_client_certificates_of_everybody_and_tells_pods_about_them() {
     let mut settings = Settings::default();
     settings.mutual_tls.mode = ClientAuth::Required;
     settings.mutual_tls.authorities = Some(file.path().into());
-    let world = World::start(settings, None, &[edge(&authority, "a.example", &pod)]);
-    let mut stream = tls(&world, &authority.client(&[], Some(authority.issue(&["me.example"]))), "a.example");
+    // What the router's authority has verified does not satisfy a route that trusts another, nor one that trusts the same: its own
+    // was not asked.
+    let stranger = Authority::new();
+    let own = |authority: &Authority| {
+        Some(Arc::new(ClientAuthority { pem: authority.pem().into_bytes(), is_required: true }))
+    };
+    let foreign = Sample { client_authority: own(&stranger), ..edge(&authority, "foreign.example", &pod) };
+    let world = World::start(settings, None, &[edge(&authority, "a.example", &pod), foreign]);
+    let verified = authority.client(&[], Some(authority.issue(&["me.example"])));
+    let mut stream = tls(&world, &verified, "foreign.example");
+    stream.write_all(get("foreign.example").as_bytes()).unwrap();
+    assert_eq!(&read_head(&mut stream)[9..12], "421");
+    let mut stream = tls(&world, &verified, "a.example");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-SSL-Client-CN: forged\r\n\r\n").unwrap();
     assert!(read_response(&mut stream).ends_with("hello"));
     let request = pod.last();
