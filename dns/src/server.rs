@@ -86,16 +86,26 @@ pub fn start<F: Forwarder>(
     let (lameduck, threads, tasks) = (AtomicBool::new(false), Vec::new(), JoinSet::new());
     let mut handle = Handle { engine, collect, stop, lameduck, waiting, threads, tasks };
     let engine = &handle.engine;
-    handle.threads.push(start_index(engine, naming, snapshots, stopped.clone())?);
+    let (begin, begun) = watch::channel(false);
+    let begun = Begun(begun);
+    handle.threads.push(start_index(engine, naming, snapshots, stopped.clone(), begin)?);
     for (number, (socket, stats)) in sockets.udp.into_iter().zip(stats).enumerate() {
-        handle.threads.push(udp::start(number, socket, engine.clone(), stats, wait.clone())?);
+        handle.threads.push(udp::start(number, socket, engine.clone(), stats, wait.clone(), begun.clone())?);
     }
     for listener in sockets.tcp {
-        let serving = tcp::serve(listener, engine.clone(), tcp_limits, stopped.clone())?;
+        let serving = tcp::serve(listener, engine.clone(), tcp_limits, stopped.clone(), begun.clone())?;
         handle.tasks.spawn(serving);
     }
     Ok(handle)
 }
+
+/// How long questions may wait in the sockets until all of the cluster was read: an answer that is late is better than
+/// SERVFAIL. A resolver that takes its sockets over from another finds questions in them.
+const FIRST_INDEX: Duration = Duration::from_millis(500);
+
+/// Whether there was an index of all of the cluster.
+#[derive(Clone)]
+struct Begun(watch::Receiver<bool>);
 
 /// The longest TTL that CoreDNS's kubernetes plugin allows.
 const MAX_TTL: u32 = 3600;
@@ -146,11 +156,12 @@ fn start_index<F: Forwarder>(
     naming: Naming,
     snapshots: watch::Receiver<Snapshot>,
     stopped: watch::Receiver<bool>,
+    begin: watch::Sender<bool>,
 ) -> Result<JoinHandle<()>, Error> {
     let (engine, runtime) = (engine.clone(), runtime::Handle::current());
     let run = move || {
         // After a panic all is built anew.
-        let once = || keep_index(&engine, naming.clone(), snapshots.clone(), stopped.clone(), &runtime);
+        let once = || keep_index(&engine, naming.clone(), snapshots.clone(), stopped.clone(), &begin, &runtime);
         while catch_unwind(AssertUnwindSafe(once)).is_err() {
             engine.shared.panics.fetch_add(1, Ordering::Relaxed);
             thread::sleep(STOP_PATIENCE);
@@ -164,6 +175,7 @@ fn keep_index<F: Forwarder>(
     naming: Naming,
     mut snapshots: watch::Receiver<Snapshot>,
     mut stopped: watch::Receiver<bool>,
+    begin: &watch::Sender<bool>,
     runtime: &runtime::Handle,
 ) {
     let mut builder = Builder::new(naming);
@@ -173,6 +185,9 @@ fn keep_index<F: Forwarder>(
         engine.index.store(Arc::new(builder.update(&snapshot)));
         let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         engine.shared.updates.observe(&DURATIONS, nanos, 1);
+        if snapshot.synced {
+            begin.send_replace(true);
+        }
         let changed = runtime.block_on(async {
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => false,
@@ -182,6 +197,16 @@ fn keep_index<F: Forwarder>(
         if !changed {
             return;
         }
+    }
+}
+
+// === impl Begun ===
+
+impl Begun {
+    /// Waits for it, as long as one may.
+    async fn wait(mut self) {
+        // In time or not: what is known then counts.
+        drop(tokio::time::timeout(FIRST_INDEX, self.0.wait_for(|begun| *begun)).await);
     }
 }
 

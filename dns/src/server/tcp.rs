@@ -1,6 +1,6 @@
 //! TCP: a task a connection. Queries are taken as they come and answered as they are ready (RFC 7766 section 6.2.1.1).
 
-use super::{PanicGuard, socket_error};
+use super::{Begun, PanicGuard, socket_error};
 use crate::{
     config::TcpLimits,
     engine::{Arrival, Engine, Handled, Workspace},
@@ -59,6 +59,7 @@ pub(super) fn serve<F: Forwarder>(
     engine: Arc<Engine<F>>,
     limits: TcpLimits,
     mut stopped: watch::Receiver<bool>,
+    begun: Begun,
 ) -> Result<impl Future<Output = ()> + Send, Error> {
     let address = listener.local_addr();
     let made = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
@@ -66,6 +67,7 @@ pub(super) fn serve<F: Forwarder>(
     let all = Arc::new(Semaphore::new(limits.connections));
     let census = Arc::new(Census { all, clients: Mutex::default(), per_client: limits.per_client });
     Ok(async move {
+        begun.wait().await;
         let mut connections = JoinSet::new();
         let on_stop = stopped.clone();
         loop {

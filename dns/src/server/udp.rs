@@ -1,7 +1,7 @@
 //! UDP: a thread a socket, which takes what is there, answers it, and sends all of that at once.
 
 use super::{
-    PanicGuard, STOP_PATIENCE,
+    Begun, PanicGuard, STOP_PATIENCE,
     batch::{BATCH, Received, Replies},
     socket_error,
 };
@@ -43,6 +43,7 @@ pub(super) fn start<F: Forwarder>(
     engine: Arc<Engine<F>>,
     stats: Arc<Stats>,
     wait: mpsc::Sender<Infallible>,
+    begun: Begun,
 ) -> Result<JoinHandle<()>, Error> {
     // The thread waits in the one call that takes messages; the timeout is for it to see that it is to end.
     let prepared = socket
@@ -53,6 +54,7 @@ pub(super) fn start<F: Forwarder>(
     let runtime = runtime::Handle::current();
     let worker = Worker { socket: Arc::new(socket), engine, stats, runtime, wait };
     let run = move || {
+        worker.runtime.block_on(begun.wait());
         // What a message did to this thread ends with it: the next one begins with nothing of it.
         while catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
             worker.engine.shared.panics.fetch_add(1, Ordering::Relaxed);
