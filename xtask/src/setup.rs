@@ -33,7 +33,7 @@ struct Tool {
     purpose: Purpose,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     Tool {
         command: "ip",
         package: "iproute2",
@@ -41,6 +41,7 @@ const TOOLS: [Tool; 7] = [
         purpose: Purpose::Base,
     },
     Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purpose: Purpose::Base },
+    Tool { command: "curl", package: "curl", reason: "tests ask the router with it", purpose: Purpose::Base },
     Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purpose: Purpose::Bench },
     Tool { command: "dnsperf", package: "dnsperf", reason: "asks resolvers", purpose: Purpose::Bench },
     Tool { command: "knotd", package: "knot", reason: "a DNS server to compare with", purpose: Purpose::Bench },
