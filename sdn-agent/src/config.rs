@@ -14,6 +14,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sdn_cluster::ClusterNetworks;
 
+use crate::kernel::bpf::XdpMode;
+
 pub use parse::{Effective, Host};
 pub use settings::{Layers, Origin, Settings};
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub service_networks: Vec<IpNet>,
     /// Device that carries the tunnel and traffic to the outside; `None` follows the default route.
     pub uplink: Option<String>,
+    /// How what comes in by the uplink is judged before the kernel makes a socket buffer of it; `None` leaves it to the hook behind.
+    pub uplink_xdp: Option<XdpMode>,
     /// The overlay's tunnel.
     pub tunnel: Tunnel,
     /// Exceptions to what pods are kept away from.

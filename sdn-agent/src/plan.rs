@@ -467,13 +467,17 @@ fn subnets<A: Family>(table: &NodeTable) -> OrdMap<Cidr<A>, u32> {
 /// All programs on devices. Whole each time: a node has few devices.
 fn links(inputs: &Inputs) -> OrdMap<(Hook, u32), Device> {
     let uplink = Device { name: inputs.uplink.name.clone(), ifindex: inputs.uplink.ifindex };
-    let ours =
-        [(Hook::OverlayIn, inputs.vxlan.clone()), (Hook::HostOut, inputs.vxlan.clone()), (Hook::UplinkIn, uplink)];
+    let ours = [
+        (Hook::OverlayIn, inputs.vxlan.clone()),
+        (Hook::HostOut, inputs.vxlan.clone()),
+        (Hook::UplinkIn, uplink.clone()),
+    ];
+    let early = inputs.settings.uplink_xdp.then_some((Hook::UplinkXdp, uplink));
     let pods = inputs
         .pods
         .values()
         .map(|pod| (Hook::PodOut, Device { name: pod.host_interface.clone(), ifindex: pod.host_ifindex }));
-    ours.into_iter().chain(pods).map(|(hook, device)| ((hook, device.ifindex), device)).collect()
+    ours.into_iter().chain(early).chain(pods).map(|(hook, device)| ((hook, device.ifindex), device)).collect()
 }
 
 /// What went and what came.

@@ -5,8 +5,11 @@ use core::arch::asm;
 use core::mem::size_of;
 
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::{bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes},
+    bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action, xdp_md},
+    helpers::{
+        bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes,
+    },
 };
 use sdn_common::{Be16, Reason};
 
@@ -15,12 +18,23 @@ use crate::verdict::{End, Stage};
 /// Length of an Ethernet header.
 pub const ETHERNET: u32 = 14;
 
-/// What parsing asks of a packet, be it an skb or an XDP buffer.
-pub trait Frame {
+/// What parsing and the verdict ask of a packet, be it an skb or an XDP buffer.
+pub trait Frame: Copy {
+    /// The action that leaves it to the kernel as it is.
+    const PASS: i32;
+    /// The action that drops it.
+    const DROP: i32;
+
+    /// EtherType. Of a frame with a VLAN tag that of the tag, unless the device has taken it off and told the kernel only.
+    fn ethertype(&self) -> Be16;
     /// Bytes from the Ethernet header on.
     fn len(&self) -> u32;
     /// Payload of one segment where this stands for several (GSO), else 0.
     fn segment(&self) -> u32;
+    /// Where `len` bytes at `offset` stand, if they do so in one piece: headers nearly always do. Spares the helper, whose own
+    /// code is as far from the processor's caches as the rest of the kernel.
+    fn direct(&self, offset: u32, len: u32) -> Option<Direct>;
+
     /// Copies bytes of the packet.
     ///
     /// # Safety
@@ -31,10 +45,37 @@ pub trait Frame {
     ///
     /// # Safety
     /// `into` is valid for writes of `len` bytes, and two bytes on it is aligned to four; any bytes are a valid value there.
-    unsafe fn read_head(&self, into: *mut u8, len: u32) -> Stage<()>;
+    #[inline(always)]
+    unsafe fn read_head(&self, into: *mut u8, len: u32) -> Stage<()> {
+        let Some(direct) = self.direct(0, len) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.load_bytes(0, into, len) };
+        };
+        // SAFETY: within `len` on both sides; alignment is the caller's promise.
+        unsafe {
+            into.cast::<u16>().write(direct.half(0));
+            for offset in (2..len as usize).step_by(4) {
+                into.add(offset).cast::<u32>().write(direct.word(offset));
+            }
+        }
+        Ok(())
+    }
 
     /// Reads words of the packet, in its order.
-    fn words<const N: usize>(&self, offset: u32) -> Stage<[u32; N]>;
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Stage<[u32; N]> {
+        let mut words = [0; N];
+        if let Some(direct) = self.direct(offset, 4 * N as u32) {
+            for (index, word) in words.iter_mut().enumerate() {
+                // SAFETY: within the bytes asked for.
+                *word = unsafe { direct.word(4 * index) };
+            }
+            return Ok(words);
+        }
+        // SAFETY: words, and as many bytes as they have.
+        unsafe { self.load_bytes(offset, words.as_mut_ptr().cast(), 4 * N as u32)? };
+        Ok(words)
+    }
 
     /// Fills `into` from the packet. `T` is a header: plain bytes, any of which are valid.
     #[inline(always)]
@@ -62,6 +103,10 @@ unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
+/// A packet at an XDP hook.
+#[derive(Clone, Copy)]
+pub struct Xdp(*mut xdp_md);
+
 /// EtherType of a VLAN tag (IEEE 802.1Q).
 const VLAN: Be16 = Be16::new(0x8100);
 
@@ -84,35 +129,24 @@ impl Skb {
         self.0
     }
 
-    /// EtherType, as the kernel knows it. For a frame with a VLAN tag, which the kernel keeps apart, that of the tag.
-    #[inline(always)]
-    pub fn ethertype(self) -> Be16 {
-        // SAFETY: as below.
-        if unsafe { (*self.0).vlan_present } != 0 {
-            return VLAN;
-        }
-        // SAFETY: the context is valid while the program runs; the verifier checks each access. So in the methods below.
-        Be16(unsafe { (*self.0).protocol } as u16)
-    }
-
     /// The device at whose hook the packet is.
     #[inline(always)]
     pub fn ifindex(self) -> u32 {
-        // SAFETY: see `ethertype`.
+        // SAFETY: the context is valid while the program runs; the verifier checks each access. So in the methods below.
         unsafe { (*self.0).ifindex }
     }
 
     /// The device that the packet came in by; 0 if it comes from a socket of this machine.
     #[inline(always)]
     pub fn ingress_ifindex(self) -> u32 {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         unsafe { (*self.0).ingress_ifindex }
     }
 
     /// Word `index` of the control buffer.
     #[inline(always)]
     pub fn cb<const INDEX: usize>(self) -> u32 {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         unsafe { (*self.0).cb[INDEX] }
     }
 
@@ -153,31 +187,17 @@ impl Skb {
         Ok(())
     }
 
-    /// Where `len` bytes at `offset` stand, if they do so in one piece: headers nearly always do. Spares the helper, whose own
-    /// code is as far from the processor's caches as the rest of the kernel.
-    #[inline(always)]
-    pub fn direct(self, offset: u32, len: u32) -> Option<Direct> {
-        // The verifier wants a bound before it adds (its MAX_PACKET_OFF).
-        if offset > NEAR {
-            return None;
-        }
-        // SAFETY: see `ethertype`.
-        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
-        let at = start + offset as usize;
-        (at + len as usize <= end).then_some(Direct(at))
-    }
-
     /// Cuts or lengthens the packet to `len` bytes.
     #[inline(always)]
     pub fn resize(self, len: u32) -> Stage<()> {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         helper(unsafe { bpf_skb_change_tail(self.0, len, 0) })
     }
 
     /// Makes the stack take the packet for its own, whatever its Ethernet destination.
     #[inline(always)]
     pub fn claim(self) -> Stage<()> {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         unsafe {
             if (*self.0).pkt_type == PACKET_HOST {
                 return Ok(());
@@ -188,16 +208,37 @@ impl Skb {
 }
 
 impl Frame for Skb {
+    const PASS: i32 = TC_ACT_OK;
+    const DROP: i32 = TC_ACT_SHOT;
+
+    /// As the kernel knows it: it keeps a VLAN tag apart.
+    #[inline(always)]
+    fn ethertype(&self) -> Be16 {
+        // SAFETY: see `ifindex`.
+        if unsafe { (*self.0).vlan_present } != 0 {
+            return VLAN;
+        }
+        // SAFETY: see `ifindex`.
+        Be16(unsafe { (*self.0).protocol } as u16)
+    }
+
     #[inline(always)]
     fn len(&self) -> u32 {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         unsafe { (*self.0).len }
     }
 
     #[inline(always)]
     fn segment(&self) -> u32 {
-        // SAFETY: see `ethertype`.
+        // SAFETY: see `ifindex`.
         unsafe { (*self.0).gso_size }
+    }
+
+    #[inline(always)]
+    fn direct(&self, offset: u32, len: u32) -> Option<Direct> {
+        // SAFETY: see `ifindex`.
+        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        Direct::within(start, end, offset, len)
     }
 
     #[inline(always)]
@@ -208,36 +249,57 @@ impl Frame for Skb {
             _ => Err(End::drop(Reason::Malformed)),
         }
     }
+}
 
+impl Xdp {
+    /// The packet of a program's context.
     #[inline(always)]
-    unsafe fn read_head(&self, into: *mut u8, len: u32) -> Stage<()> {
-        let Some(direct) = self.direct(0, len) else {
-            // SAFETY: the caller's promise.
-            return unsafe { self.load_bytes(0, into, len) };
-        };
-        // SAFETY: within `len` on both sides; alignment is the caller's promise.
-        unsafe {
-            into.cast::<u16>().write(direct.half(0));
-            for offset in (2..len as usize).step_by(4) {
-                into.add(offset).cast::<u32>().write(direct.word(offset));
-            }
+    pub const fn new(xdp: *mut xdp_md) -> Self {
+        Self(xdp)
+    }
+}
+
+impl Frame for Xdp {
+    const PASS: i32 = xdp_action::XDP_PASS.cast_signed();
+    const DROP: i32 = xdp_action::XDP_DROP.cast_signed();
+
+    /// As it stands in the frame; zero, which is nobody's, where there is none.
+    #[inline(always)]
+    fn ethertype(&self) -> Be16 {
+        match self.direct(ETHERNET - 2, 2) {
+            // SAFETY: the two bytes asked for.
+            Some(direct) => Be16(unsafe { direct.half(0) }),
+            None => Be16(0),
         }
-        Ok(())
     }
 
     #[inline(always)]
-    fn words<const N: usize>(&self, offset: u32) -> Stage<[u32; N]> {
-        let mut words = [0; N];
-        if let Some(direct) = self.direct(offset, 4 * N as u32) {
-            for (index, word) in words.iter_mut().enumerate() {
-                // SAFETY: within the bytes asked for.
-                *word = unsafe { direct.word(4 * index) };
-            }
-            return Ok(words);
+    fn len(&self) -> u32 {
+        // SAFETY: see `direct`.
+        unsafe { bpf_xdp_get_buff_len(self.0) as u32 }
+    }
+
+    /// What has been put together from several packets has become an skb by then.
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        0
+    }
+
+    /// Of a packet in several buffers only the first is in place.
+    #[inline(always)]
+    fn direct(&self, offset: u32, len: u32) -> Option<Direct> {
+        // SAFETY: the context is valid while the program runs; the verifier checks each access.
+        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        Direct::within(start, end, offset, len)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(&self, offset: u32, into: *mut u8, len: u32) -> Stage<()> {
+        // SAFETY: the caller's promise.
+        match unsafe { bpf_xdp_load_bytes(self.0, offset, into.cast(), len) } {
+            0 => Ok(()),
+            _ => Err(End::drop(Reason::Malformed)),
         }
-        // SAFETY: words, and as many bytes as they have.
-        unsafe { self.load_bytes(offset, words.as_mut_ptr().cast(), 4 * N as u32)? };
-        Ok(words)
     }
 }
 
@@ -297,6 +359,16 @@ macro_rules! access {
 impl Direct {
     access!(word, set_word, u32, "u32");
     access!(half, set_half, u16, "u16");
+
+    #[inline(always)]
+    fn within(start: usize, end: usize, offset: u32, len: u32) -> Option<Self> {
+        // The verifier wants a bound before it adds (its MAX_PACKET_OFF).
+        if offset > NEAR {
+            return None;
+        }
+        let at = start + offset as usize;
+        (at + len as usize <= end).then_some(Self(at))
+    }
 }
 
 /// A helper's answer as a stage's.

@@ -4,6 +4,7 @@ pub mod host_out;
 pub mod overlay_in;
 pub mod pod_out;
 pub mod uplink_in;
+pub mod uplink_xdp;
 
 use sdn_common::{Be16, NodeState, Reason};
 

@@ -37,12 +37,12 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use sdn_common::event::Clock;
 
-use frame::Skb;
+use frame::{Skb, Xdp};
 
 /// TCX ingress of the host's end of a pod's veth.
 #[classifier]
@@ -66,6 +66,12 @@ pub fn host_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn uplink_in(ctx: TcContext) -> i32 {
     hook::uplink_in::run(Skb::new(ctx.as_ptr().cast()))
+}
+
+/// XDP of the uplink, where it is asked for. It takes packets in several buffers: devices with large frames want that of a program.
+#[xdp(frags)]
+pub fn uplink_xdp(ctx: XdpContext) -> u32 {
+    hook::uplink_xdp::run(Xdp::new(ctx.as_ptr().cast()))
 }
 
 /// Never attached: run by the agent to read `jiffies` beside a clock it knows.

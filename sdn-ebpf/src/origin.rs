@@ -74,6 +74,18 @@ pub fn tunnel_port<F: Family>(packet: &Packet<F>) -> Stage<()> {
     Ok(())
 }
 
+/// The underlay does not speak for the cluster network, and nobody's loopback is out there.
+#[inline(always)]
+pub fn underlay<F: Family>(source: F::Address, destination: F::Address) -> Stage<()> {
+    if in_cluster::<F>(source)? || in_cluster::<F>(destination)? {
+        return Err(End::drop(Reason::UplinkForged));
+    }
+    if source.is_loopback() {
+        return Err(End::drop(Reason::UplinkLoopback));
+    }
+    Ok(())
+}
+
 /// Who is behind an address. An address of the cluster network that nobody has is refused.
 #[inline(always)]
 pub fn locate<F: Family>(address: &F::Address) -> Stage<Side> {

@@ -114,12 +114,12 @@ pub mod tcp {
 
 impl<F: Family> Packet<F> {
     /// The hook's scratch entry, cleared of the packet before; `None` until the agent has written the node's settings, except for
-    /// the uplink, where most packets are the node's own affair. A program at a TCX hook runs with bottom halves off and is not
-    /// interrupted by another one at the same hook of the same CPU.
+    /// the uplink, where most packets are the node's own affair. The programs run with bottom halves off and are not
+    /// interrupted by one at the same hook of the same CPU.
     #[inline(always)]
     pub fn begin(hook: Hook) -> Option<&'static mut Self> {
         const { assert!(size_of::<Self>() <= size_of::<Scratch>()) };
-        if maps::NODE_STATE.get(0)?.mtu == 0 && !matches!(hook, Hook::UplinkIn) {
+        if maps::NODE_STATE.get(0)?.mtu == 0 && !matches!(hook, Hook::UplinkIn | Hook::UplinkXdp) {
             return None;
         }
         let scratch = maps::SCRATCH.get_ptr_mut(hook as u32)?;

@@ -2,11 +2,7 @@
 
 use core::{hint::cold_path, num::NonZeroU32};
 
-use aya_ebpf::{
-    Global,
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
-    helpers::bpf_jiffies64,
-};
+use aya_ebpf::{Global, bindings::TC_ACT_OK, helpers::bpf_jiffies64};
 use sdn_common::{
     Address, Author, Counter, Direction, DropKey, Event, Forward, Hook, Identity, Reason,
     event::{EventBudget, FORWARD_KINDS, Verdict},
@@ -111,65 +107,75 @@ pub fn leave<F: Family>(skb: Skb, packet: &Packet<F>, end: Stage<Sent>) -> i32 {
     }
 }
 
+/// Ends the journey of an IP packet that nothing but judging was to be done with.
+#[inline(always)]
+pub fn leave_judged<F: Family, T: Frame>(frame: T, packet: &Packet<F>, end: Stage<()>) -> i32 {
+    match end {
+        Ok(()) => pass(frame, packet.hook),
+        Err(end) => refuse(frame, packet, end.reason()),
+    }
+}
+
 /// Ends the journey of anything else.
 #[inline(never)]
 pub fn leave_other(skb: Skb, hook: Hook, endpoint: u32, end: Stage<Sent>) -> i32 {
     match end {
         Ok(sent) => forward(skb, hook, sent),
-        Err(end) => {
-            let event = Event {
-                key: key(hook, endpoint, end.reason()),
-                len: skb.len(),
-                ethertype: skb.ethertype(),
-                ..Event::default()
-            };
-            report(skb, &event);
-            TC_ACT_SHOT
-        }
+        Err(end) => refuse_other(skb, hook, endpoint, end.reason()),
     }
 }
 
 /// Ends the journey of a packet that is left to the kernel at first sight.
 #[inline(always)]
-pub fn pass(skb: Skb, hook: Hook) -> i32 {
-    forward(skb, hook, Sent::PASS)
+pub fn pass<T: Frame>(frame: T, hook: Hook) -> i32 {
+    forward(frame, hook, Sent::PASS);
+    T::PASS
 }
 
 /// Ends the journey of a packet that cannot be judged yet.
-#[inline(always)]
-pub fn not_ready(skb: Skb, hook: Hook, endpoint: u32) -> i32 {
-    leave_other(skb, hook, endpoint, Err(End::drop(Reason::NotReady)))
+#[inline(never)]
+pub fn not_ready<T: Frame>(frame: T, hook: Hook, endpoint: u32) -> i32 {
+    refuse_other(frame, hook, endpoint, Reason::NotReady as u16)
 }
 
 #[inline(always)]
-fn forward(skb: Skb, hook: Hook, sent: Sent) -> i32 {
-    count_forward(skb, hook, sent.forward);
+fn forward<T: Frame>(frame: T, hook: Hook, sent: Sent) -> i32 {
+    count_forward(frame, hook, sent.forward);
     record(Verdict { reason: 0, forward: sent.forward as u32, ifindex: sent.ifindex, node: sent.node });
     sent.action
 }
 
 /// Counts what was not dropped, or what answers a drop.
 #[inline(always)]
-pub fn count_forward(skb: Skb, hook: Hook, forward: Forward) {
-    add(maps::FORWARDS.get_ptr_mut(hook as u32 * FORWARD_KINDS + forward as u32), skb.len());
+pub fn count_forward<T: Frame>(frame: T, hook: Hook, forward: Forward) {
+    add(maps::FORWARDS.get_ptr_mut(hook as u32 * FORWARD_KINDS + forward as u32), frame.len());
+}
+
+/// Drops a packet that was not parsed.
+#[inline(always)]
+fn refuse_other<T: Frame>(frame: T, hook: Hook, endpoint: u32, reason: u16) -> i32 {
+    let event =
+        Event { key: key(hook, endpoint, reason), len: frame.len(), ethertype: frame.ethertype(), ..Event::default() };
+    report(&event);
+    T::DROP
 }
 
 /// Drops a packet that was parsed, as far as it was.
 #[inline(never)]
-fn refuse<F: Family>(skb: Skb, packet: &Packet<F>, reason: u16) -> i32 {
+fn refuse<F: Family, T: Frame>(frame: T, packet: &Packet<F>, reason: u16) -> i32 {
     let event = Event {
         key: DropKey { peer: packet.peer, author: packet.author, ..key(packet.hook, packet.endpoint, reason) },
         source: packet.source().mapped(),
         destination: packet.destination().mapped(),
         source_port: packet.source_port,
         destination_port: packet.destination_port,
-        len: skb.len(),
+        len: frame.len(),
         ethertype: F::ETHERTYPE,
         protocol: packet.protocol,
         _pad: [0; 5],
     };
-    report(skb, &event);
-    TC_ACT_SHOT
+    report(&event);
+    T::DROP
 }
 
 #[inline(always)]
@@ -179,7 +185,7 @@ fn key(hook: Hook, endpoint: u32, reason: u16) -> DropKey {
         _ if reason == Reason::PolicyEgress as u16 => Direction::Egress,
         _ if reason == Reason::PolicyIngress as u16 => Direction::Ingress,
         Hook::PodOut | Hook::HostOut => Direction::Egress,
-        Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
+        Hook::OverlayIn | Hook::UplinkIn | Hook::UplinkXdp => Direction::Ingress,
     };
     let (peer, author) = (Identity::UNKNOWN, Author::NONE);
     DropKey { reason, direction: direction as u8, hook: hook as u8, endpoint, peer, author }
@@ -187,7 +193,7 @@ fn key(hook: Hook, endpoint: u32, reason: u16) -> DropKey {
 
 /// Counts a drop exactly and, within the endpoint's budget, shows it as an example.
 #[inline(never)]
-fn report(skb: Skb, event: &Event) {
+fn report(event: &Event) {
     let reason = u32::from(event.key.reason);
     add(maps::DROP_TOTALS.get_ptr_mut(reason), event.len);
     record(Verdict { reason, forward: 0, ifindex: 0, node: 0 });
@@ -201,7 +207,7 @@ fn report(skb: Skb, event: &Event) {
         // A full ring loses the example, never the count.
         let _ = maps::EVENTS.output::<Event>(event, 0);
     }
-    note(skb, event);
+    note(event);
 }
 
 /// Whether the endpoint may cause another event in this second.
@@ -249,11 +255,10 @@ fn record(verdict: Verdict) {
 
 #[cfg(feature = "log")]
 #[inline(always)]
-fn note(skb: Skb, event: &Event) {
-    use aya_ebpf::programs::TcContext;
-    let ctx = TcContext::new(skb.raw());
+fn note(event: &Event) {
     aya_log_ebpf::debug!(
-        &ctx,
+        // The macro wants a program's context and does nothing with it.
+        &(),
         "hook {} drops {}: protocol {} from port {} to port {}, {} bytes, endpoint {}",
         event.key.hook,
         event.key.reason,
@@ -267,4 +272,4 @@ fn note(skb: Skb, event: &Event) {
 
 #[cfg(not(feature = "log"))]
 #[inline(always)]
-fn note(_: Skb, _: &Event) {}
+fn note(_: &Event) {}

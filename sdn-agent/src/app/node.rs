@@ -233,7 +233,7 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
     let Derived { subnets, mtu } = derive::follow(node, uplink.uplink.clone(), config, &tasks);
     let _ = agent.mtu.set(mtu.clone());
 
-    let dataplane = Dataplane::open(&Options { pins, record: false })?;
+    let dataplane = Dataplane::open(&Options { pins, record: false, xdp: config.uplink_xdp.unwrap_or_default() })?;
     let leases = Leases::open(&config.paths.leases(), &subnets.borrow())?;
     let _ = agent.leases.set(leases.clone());
     let snapshots = cluster.snapshots.clone();

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sdn_cluster::{ClusterNetwork, ClusterNetworks};
 
+use crate::kernel::bpf::XdpMode;
+
 use super::settings::Text;
 use super::{
     CniInstall, Config, ConfigError, ConntrackTimeouts, Dns, Layers, Log, LogFormat, Origin, Paths, PortRange, Reach,
@@ -57,6 +59,7 @@ pub(super) fn config(layers: &Layers, host: &Host) -> Result<Config, ConfigError
         )?,
         cluster_networks: cluster_networks(&mut read)?,
         uplink: read.option("uplink", |s| &s.uplink, device)?,
+        uplink_xdp: read.one("uplink-xdp", |s| &s.uplink_xdp, "off", xdp_mode)?,
         tunnel: Tunnel {
             port: read.one("vxlan-port", |s| &s.vxlan_port, "4789", port)?,
             mtu: read.option("tunnel-mtu", |s| &s.tunnel_mtu, mtu)?,
@@ -301,6 +304,15 @@ fn device(text: &str) -> Result<String, String> {
         && text != ".."
         && !text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
     if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name of a network device")) }
+}
+
+fn xdp_mode(text: &str) -> Result<Option<XdpMode>, String> {
+    match text {
+        "off" => Ok(None),
+        "generic" => Ok(Some(XdpMode::Generic)),
+        "native" => Ok(Some(XdpMode::Native)),
+        _ => Err(format!("{text:?} is neither off, generic nor native")),
+    }
 }
 
 fn port(text: &str) -> Result<u16, String> {

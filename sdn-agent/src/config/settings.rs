@@ -30,6 +30,9 @@ pub struct Settings {
     /// Device that carries the tunnel and traffic to the outside [default: that of the default route, followed]
     #[arg(long, env = "CULVERT_UPLINK", value_name = "DEVICE")]
     pub uplink: Option<Text>,
+    /// XDP on the uplink, to drop forged packets early: off, generic, or native, which on a veth costs its peer TSO [default: off]
+    #[arg(long, env = "CULVERT_UPLINK_XDP", value_name = "MODE")]
+    pub uplink_xdp: Option<Text>,
     /// UDP port of the tunnel [default: 4789]
     #[arg(long, env = "CULVERT_VXLAN_PORT", value_name = "PORT")]
     pub vxlan_port: Option<Text>,

@@ -34,6 +34,7 @@ fn defaults_are_valid() {
     assert_eq!(config.node_name, "machine");
     assert_eq!(config.tunnel, Tunnel { port: 4789, mtu: None });
     assert_eq!(config.masquerade, PortRange::new(23000, 29999));
+    assert_eq!(config.uplink_xdp, None);
     assert_eq!(config.paths.admin_socket(), default_admin_socket());
     assert_eq!(
         config.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -74,6 +75,7 @@ fn what_is_wrong_is_named() {
         (&["--tunnel-mtu", "1000"], None, "setting tunnel-mtu (flag --tunnel-mtu): 1000 is outside 1280 … 65535"),
         (&["--uplink", "a/b"], None, "setting uplink (flag --uplink): \"a/b\" is no name of a network device"),
         (&["--uplink", "sixteen-letters-"], None, "is no name of a network device"),
+        (&["--uplink-xdp", "on"], None, "setting uplink-xdp (flag --uplink-xdp): \"on\" is neither off, generic nor"),
         (&["--bpffs", "sys/fs"], None, "setting bpffs (flag --bpffs): \"sys/fs\" is not absolute"),
         (
             &["--metrics-address", "9420"],
@@ -136,6 +138,11 @@ fn what_is_unusual_is_accepted() {
     }
     assert_eq!(load(&[], Some(("yaml", "# nothing\n"))).unwrap(), load(&[], None).unwrap());
     assert_eq!(load(&["--masquerade=false"], None).unwrap().masquerade, None);
+    for (mode, expected) in [("off", None), ("generic", Some(XdpMode::Generic)), ("native", Some(XdpMode::Native))] {
+        assert_eq!(load(&["--uplink-xdp", mode], None).unwrap().uplink_xdp, expected);
+        // YAML takes a bare off for a text, too.
+        assert_eq!(load(&[], Some(("yaml", &format!("uplink-xdp: {mode}")))).unwrap().uplink_xdp, expected);
+    }
     assert_eq!(load(&["--conntrack-udp", "2m"], None).unwrap().conntrack.udp, Duration::from_secs(120));
 }
 

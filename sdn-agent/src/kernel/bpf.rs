@@ -21,13 +21,13 @@ pub mod table;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use sdn_common::maps::{MAPS, MapSpec};
 use sdn_common::{Hook, NodeState};
 
 pub use clock::Clock;
-pub use links::{AttachError, Device, Programs};
+pub use links::{AttachError, Device, Programs, XdpMode};
 pub use pins::{PinDirectory, PinError};
 pub use report::{MapReport, ProgramReport, ReportError};
 pub use table::{Table, TableError};
@@ -49,6 +49,8 @@ pub struct Options {
     pub pins: PinDirectory,
     /// Have the programs write each verdict to `LAST_VERDICT`, for tests.
     pub record: bool,
+    /// Where XDP programs run, if one is attached.
+    pub xdp: XdpMode,
 }
 
 /// The programs, loaded, and the way to their maps.
@@ -158,7 +160,7 @@ impl Dataplane {
         load_programs(&mut object)?;
         after(Step::ProgramsLoaded)?;
         let clock = Clock::calibrate(&mut object, known_rate(pins))?;
-        let programs = Programs { object: Arc::new(Mutex::new(object)) };
+        let programs = Programs { object: Arc::new(Mutex::new(object)), xdp: options.xdp };
         let mut opened = Opened::new(&pinned, &pending);
         opened.copy(pins, &pending)?;
         after(Step::Copied)?;
@@ -228,9 +230,12 @@ fn load_programs(object: &mut Ebpf) -> Result<(), OpenError> {
         let fail = |cause: String, verifier: String| OpenError::Program { program, cause, verifier };
         let found =
             object.program_mut(program).ok_or_else(|| fail("it is not in the object".to_owned(), String::new()));
-        let classifier: &mut SchedClassifier =
-            found?.try_into().map_err(|error: ProgramError| fail(error.to_string(), String::new()))?;
-        classifier.load().map_err(|error| match error {
+        let loaded = match found? {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => return Err(fail("it is neither for TCX nor for XDP".to_owned(), String::new())),
+        };
+        loaded.map_err(|error| match error {
             ProgramError::LoadError { io_error, verifier_log } => {
                 fail(io_error.to_string(), tail(&verifier_log.to_string()))
             }

@@ -20,6 +20,8 @@ pub struct Settings {
     pub cluster_networks: Vec<IpNet>,
     /// First and last source port for pod traffic to the outside, in host order; `None` turns masquerading off.
     pub masquerade: Option<(u16, u16)>,
+    /// XDP on the uplink, beside the hook behind it.
+    pub uplink_xdp: bool,
     /// Port of the tunnel, in host order.
     pub vxlan_port: u16,
     /// Greatest IP packet of a pod in bytes; `None` derives it from the uplink's.
@@ -42,6 +44,7 @@ impl From<&Config> for Settings {
             node_name: config.node_name.clone(),
             cluster_networks: config.cluster_networks.iter().map(|network| network.cidr()).collect(),
             masquerade: config.masquerade.map(|ports| (ports.first(), ports.last())),
+            uplink_xdp: config.uplink_xdp.is_some(),
             vxlan_port: config.tunnel.port,
             mtu: config.tunnel.mtu,
             metadata: config.reach.metadata,

@@ -34,6 +34,7 @@ pub(crate) fn settings() -> Settings {
         node_name: "n0".to_owned(),
         cluster_networks: vec!["10.128.0.0/14".parse().unwrap(), "fd01::/48".parse().unwrap()],
         masquerade: Some((23_000, 29_999)),
+        uplink_xdp: false,
         vxlan_port: 4789,
         mtu: None,
         metadata: false,

@@ -172,6 +172,23 @@ fn pods_become_endpoints_and_peers() {
 }
 
 #[test]
+fn xdp_is_on_the_uplink_where_it_is_asked_for() {
+    let mut inputs = three_nodes();
+    Arc::make_mut(&mut inputs.settings).uplink_xdp = true;
+    let mut plan = plan(inputs.clone());
+    let early = |plan: &Plan| -> Vec<u32> {
+        plan.wanted().links.keys().filter(|(hook, _)| *hook == Hook::UplinkXdp).map(|(_, ifindex)| *ifindex).collect()
+    };
+    assert_eq!(early(&plan), [2]);
+    Arc::make_mut(&mut inputs.uplink).ifindex = 9;
+    plan.update(inputs.clone());
+    assert_eq!(early(&plan), [9]);
+    Arc::make_mut(&mut inputs.settings).uplink_xdp = false;
+    plan.update(inputs);
+    assert_eq!(early(&plan), [] as [u32; 0]);
+}
+
+#[test]
 fn a_bad_object_rejects_only_itself() {
     let far = || pod("far", "n1", &["10.128.2.2"]);
     let nameless = Pod { uid: "".into(), ..pod("nameless", "n2", &["10.128.4.2"]) };

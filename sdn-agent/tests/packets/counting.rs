@@ -51,6 +51,13 @@ fn counted(cast: Cast) -> Vec<Counted> {
             peer: Identity::UNKNOWN,
         },
         Counted {
+            at: At::uplink_xdp(),
+            packet: udp(far, node_uplink),
+            reason: UplinkForged,
+            endpoint: 0,
+            peer: Identity::UNKNOWN,
+        },
+        Counted {
             at: At::host(0),
             packet: udp(node, outside),
             reason: UnknownDestination,
@@ -64,7 +71,7 @@ impl Counted {
     fn key(&self) -> DropKey {
         let direction = match self.at.hook {
             Hook::PodOut | Hook::HostOut => Direction::Egress,
-            Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
+            Hook::OverlayIn | Hook::UplinkIn | Hook::UplinkXdp => Direction::Ingress,
         };
         DropKey {
             reason: self.reason as u16,
@@ -140,5 +147,9 @@ pub fn not_ready(_: Family, cast: Cast) -> Vec<Row> {
         Row::of("out of the tunnel").given(empty).tunnel(far, udp(far, a)).drops(NotReady),
         Row::of("from the node").given(empty).host(udp(node, a)).drops(NotReady),
         Row::of("to the node by its uplink").given(empty).uplink(udp(outside, node_uplink)).passes(),
+        Row::of("to the node by its uplink, early")
+            .given(empty)
+            .at(At::uplink_xdp(), udp(outside, node_uplink))
+            .passes(),
     ]
 }

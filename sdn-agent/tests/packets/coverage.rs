@@ -50,6 +50,7 @@ const TABLES: &[Table] = &[
     sources::pods,
     sources::tunnel,
     sources::uplink,
+    sources::uplink_xdp,
     sources::vxlan,
     wire::arrivals,
     wire::incarnations,

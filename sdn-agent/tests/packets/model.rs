@@ -59,7 +59,7 @@ pub fn judge(at: &At, frame: &[u8]) -> Fate {
     let judged = match (u16::from_be_bytes([frame[12], frame[13]]), at.hook) {
         (0x0800, _) => packet(at, frame, Family::V4),
         (0x86dd, _) => packet(at, frame, Family::V6),
-        (_, Hook::UplinkIn) => Ok(Fate::Forward(Forward::Pass, 0, 0)),
+        (_, Hook::UplinkIn | Hook::UplinkXdp) => Ok(Fate::Forward(Forward::Pass, 0, 0)),
         (0x0806, Hook::PodOut) => arp(at, frame),
         _ => Err(UnsupportedEthertype),
     };
@@ -72,6 +72,7 @@ fn packet(at: &At, frame: &[u8], family: Family) -> Judged<Fate> {
         Hook::OverlayIn => overlay_in(at, frame, &read(frame, family, at)?),
         Hook::HostOut => host_out(at, &read(frame, family, at)?),
         Hook::UplinkIn => uplink_in(at, frame, family),
+        Hook::UplinkXdp => underlay(frame, family),
     }
 }
 
@@ -148,20 +149,22 @@ fn host_out(at: &At, packet: &Read) -> Judged<Fate> {
 }
 
 fn uplink_in(at: &At, frame: &[u8], family: Family) -> Judged<Fate> {
-    const PASS: Fate = Fate::Forward(Forward::Pass, 0, 0);
+    let pass = underlay(frame, family)?;
+    let Ok(packet) = read(frame, family, at) else {
+        return Ok(pass);
+    };
+    let ours = packet.destination == Cast::of(family).node_uplink.address && follow(&packet).is_ok();
+    let to_range = matches!(packet.protocol, TCP | UDP) && packet.ports.1 == PORT;
+    if ours && to_range { Err(NoFlow) } else { Ok(pass) }
+}
+
+/// What is known of a packet by its addresses alone.
+fn underlay(frame: &[u8], family: Family) -> Judged<Fate> {
     let (source, destination) = addresses(frame, family);
     if in_cluster(source) || in_cluster(destination) {
         return Err(UplinkForged);
     }
-    if is_loopback(source) {
-        return Err(UplinkLoopback);
-    }
-    let Ok(packet) = read(frame, family, at) else {
-        return Ok(PASS);
-    };
-    let ours = destination == Cast::of(family).node_uplink.address && follow(&packet).is_ok();
-    let to_range = matches!(packet.protocol, TCP | UDP) && packet.ports.1 == PORT;
-    if ours && to_range { Err(NoFlow) } else { Ok(PASS) }
+    if is_loopback(source) { Err(UplinkLoopback) } else { Ok(Fate::Forward(Forward::Pass, 0, 0)) }
 }
 
 // === What the hooks have in common ===

@@ -71,7 +71,7 @@ fn believed(at: &At, family: Family) -> Vec<Actor> {
             cast.peers().into_iter().chain([cast.unheard]).filter(of_node).collect()
         }
         (Hook::HostOut, _) => vec![cast.node, cast.node_uplink],
-        (Hook::UplinkIn, _) => vec![cast.outside, cast.elsewhere],
+        (Hook::UplinkIn | Hook::UplinkXdp, _) => vec![cast.outside, cast.elsewhere],
         (Hook::OverlayIn, None) => vec![cast.a],
     }
 }
@@ -84,7 +84,7 @@ fn ordinary(at: At) -> impl Strategy<Value = (At, Family, Vec<u8>)> {
         let senders = Some(believed(&at, family)).filter(|senders| fitting && !senders.is_empty());
         let from = *from.get(&senders.unwrap_or_else(|| everybody(family)));
         let to = match at.hook {
-            Hook::UplinkIn if fitting => Cast::of(family).node_uplink,
+            Hook::UplinkIn | Hook::UplinkXdp if fitting => Cast::of(family).node_uplink,
             Hook::OverlayIn if fitting && ttl & 1 == 0 => *to.get(&Cast::of(family).pods()),
             _ => *to.get(&everybody(family)),
         };
@@ -171,6 +171,7 @@ fn anywhere() -> impl Strategy<Value = At> {
         1 => Just(At::overlay(None)),
         2 => prop::sample::select(vec![0, world::UPLINK]).prop_map(At::host),
         2 => Just(At::uplink()),
+        1 => Just(At::uplink_xdp()),
     ];
     (at, gso).prop_map(|(at, gso)| At { gso, ..at })
 }
@@ -226,7 +227,12 @@ fn fits(at: &At, fate: Fate, action: i32) -> bool {
     const OK: i32 = 0;
     const SHOT: i32 = 2;
     const REDIRECT: i32 = 7;
+    const XDP_DROP: i32 = 1;
+    const XDP_PASS: i32 = 2;
     use Reason::{NoOutside, TooBig, TtlExpired, UnknownDestination};
+    if at.hook == Hook::UplinkXdp {
+        return matches!((fate, action), (Fate::Drop(_), XDP_DROP) | (Fate::Forward(Forward::Pass, 0, 0), XDP_PASS));
+    }
     match (fate, action) {
         (Fate::Drop(_), SHOT) => true,
         // Its sender is told.
@@ -314,6 +320,6 @@ fn in_its_own_name(case: &Case, forward: Forward, out: &[u8]) -> Result<(), &'st
             require(case.at.ingress == 0 && casts.iter().any(own), "not the node's own")
         }
         (Hook::HostOut, _) => Ok(()),
-        (Hook::UplinkIn, _) => require(!model::in_cluster(from) && !from.is_loopback(), "forged"),
+        (Hook::UplinkIn | Hook::UplinkXdp, _) => require(!model::in_cluster(from) && !from.is_loopback(), "forged"),
     }
 }

@@ -208,38 +208,78 @@ fn the_uplink_does_not_speak_for_the_cluster() {
 }
 
 pub fn uplink(family: Family, cast: Cast) -> Vec<Row> {
+    let Cast { a, far, outside, node_uplink, .. } = cast;
+    let mut rows = from_the_underlay(family, cast, At::uplink());
+    rows.push(
+        Row::of("forged reply to a masqueraded flow")
+            .pod(a, udp(a, outside))
+            .leaves_as(&udp(a, outside).translate_source(node_uplink, PORT))
+            .uplink(udp(far, node_uplink).ports(80, PORT))
+            .drops(UplinkForged),
+    );
+    rows
+}
+
+/// What is wrong by its addresses alone is refused before there is a socket buffer, and nothing else is.
+#[test]
+fn what_is_forged_is_refused_early() {
+    run(uplink_xdp);
+}
+
+pub fn uplink_xdp(family: Family, cast: Cast) -> Vec<Row> {
+    let Cast { a, far, outside, node_uplink, .. } = cast;
+    let at = At::uplink_xdp();
+    let mut rows = from_the_underlay(family, cast, at);
+    // Beyond the first buffer of a test run, which is less than a page.
+    let long = |from: Actor| udp(from, node_uplink).filled_to(3900);
+    rows.extend([
+        Row::of("a port of the range that nobody has").at(at, udp(outside, node_uplink).ports(80, PORT)).passes(),
+        Row::of("a reply to a masqueraded flow")
+            .pod(a, udp(a, outside))
+            .leaves_as(&udp(a, outside).translate_source(node_uplink, PORT))
+            .at(at, udp(outside, node_uplink).ports(80, PORT))
+            .passes(),
+        Row::of("in several buffers").at(at, long(outside)).passes(),
+        Row::of("forged, in several buffers").at(at, long(far)).drops(UplinkForged),
+        Row::of("with a VLAN tag").frame(at, &tagged(&udp(far, node_uplink))).passes(),
+    ]);
+    rows
+}
+
+/// A frame with a VLAN tag in it (IEEE 802.1Q).
+fn tagged(packet: &Packet) -> Vec<u8> {
+    let bytes = packet.bytes();
+    [&bytes[..12], &[0x81, 0x00, 0x00, 0x07], &bytes[12..]].concat()
+}
+
+/// What both hooks of the uplink say alike.
+fn from_the_underlay(family: Family, cast: Cast, at: At) -> Vec<Row> {
     let Cast { a, far, free, homeless, outside, node, node_uplink, two, two_uplink, .. } = cast;
     let loopback = outside.at(family.pick([127, 3, 2, 1].into(), v6("::1")));
     let all = outside.at(family.pick([224, 0, 0, 251].into(), v6("ff02::fb")));
     let forged = udp(far, node_uplink);
     // Lengths that lie, so that the packet cannot be parsed.
     let bad = |packet: Packet| packet.frame_len(ETHERNET + family.pick(20, 40));
+    let of = |name: &'static str, packet: Packet| Row::of(name).at(at, packet);
     vec![
-        Row::of("to the node").uplink(udp(outside, node_uplink)).passes(),
-        Row::of("from a node, tunnelled").uplink(udp(two_uplink, node_uplink).ports(51000, 4789)).passes(),
-        Row::of("to somebody else").uplink(udp(outside, two_uplink)).passes(),
-        Row::of("to all").uplink(udp(outside, all)).passes(),
-        Row::of("from this node's pod").uplink(udp(a, node_uplink)).drops(UplinkForged),
-        Row::of("from another node's pod").uplink(forged.clone()).drops(UplinkForged),
-        Row::of("from an address that nobody has").uplink(udp(homeless, node_uplink)).drops(UplinkForged),
-        Row::of("from this node's address in its host subnet").uplink(udp(node, node_uplink)).drops(UplinkForged),
-        Row::of("from another node's address in its host subnet").uplink(udp(two, node_uplink)).drops(UplinkForged),
-        Row::of("to this node's pod").uplink(udp(outside, a)).drops(UplinkForged),
-        Row::of("to this node's address in its host subnet").uplink(udp(outside, node)).drops(UplinkForged),
-        Row::of("to another node's pod").uplink(udp(outside, far)).drops(UplinkForged),
-        Row::of("to an address that nobody has").uplink(udp(outside, free)).drops(UplinkForged),
-        Row::of("from loopback").uplink(udp(loopback, node_uplink)).drops(UplinkLoopback),
-        Row::of("from loopback to a pod").uplink(udp(loopback, a)).drops(UplinkForged),
-        Row::of("forged and cut short").uplink(bad(forged)).drops(UplinkForged),
-        Row::of("not forged, cut short").uplink(bad(udp(outside, node_uplink))).passes(),
-        Row::of("forged reply to a masqueraded flow")
-            .pod(a, udp(a, outside))
-            .leaves_as(&udp(a, outside).translate_source(node_uplink, PORT))
-            .uplink(udp(far, node_uplink).ports(80, PORT))
-            .drops(UplinkForged),
-        Row::of("neither IPv4 nor IPv6")
-            .frame(At::uplink(), &[vec![0xff; 12], vec![0x88, 0xcc], vec![0; 46]].concat())
-            .passes(),
+        of("to the node", udp(outside, node_uplink)).passes(),
+        of("from a node, tunnelled", udp(two_uplink, node_uplink).ports(51000, 4789)).passes(),
+        of("to somebody else", udp(outside, two_uplink)).passes(),
+        of("to all", udp(outside, all)).passes(),
+        of("from this node's pod", udp(a, node_uplink)).drops(UplinkForged),
+        of("from another node's pod", forged.clone()).drops(UplinkForged),
+        of("from an address that nobody has", udp(homeless, node_uplink)).drops(UplinkForged),
+        of("from this node's address in its host subnet", udp(node, node_uplink)).drops(UplinkForged),
+        of("from another node's address in its host subnet", udp(two, node_uplink)).drops(UplinkForged),
+        of("to this node's pod", udp(outside, a)).drops(UplinkForged),
+        of("to this node's address in its host subnet", udp(outside, node)).drops(UplinkForged),
+        of("to another node's pod", udp(outside, far)).drops(UplinkForged),
+        of("to an address that nobody has", udp(outside, free)).drops(UplinkForged),
+        of("from loopback", udp(loopback, node_uplink)).drops(UplinkLoopback),
+        of("from loopback to a pod", udp(loopback, a)).drops(UplinkForged),
+        of("forged and cut short", bad(forged)).drops(UplinkForged),
+        of("not forged, cut short", bad(udp(outside, node_uplink))).passes(),
+        Row::of("neither IPv4 nor IPv6").frame(at, &[vec![0xff; 12], vec![0x88, 0xcc], vec![0; 46]].concat()).passes(),
     ]
 }
 

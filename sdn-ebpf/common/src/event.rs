@@ -14,11 +14,13 @@ pub enum Hook {
     HostOut = 3,
     /// TCX ingress of the uplink.
     UplinkIn = 4,
+    /// XDP of the uplink: what `UplinkIn` would refuse by its addresses alone, before anything is allocated for it.
+    UplinkXdp = 5,
 }
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 4] = [Self::PodOut, Self::OverlayIn, Self::HostOut, Self::UplinkIn];
+    pub const ALL: [Self; 5] = [Self::PodOut, Self::OverlayIn, Self::HostOut, Self::UplinkIn, Self::UplinkXdp];
 
     /// The program in the object that runs there.
     #[must_use]
@@ -28,6 +30,7 @@ impl Hook {
             Self::OverlayIn => "overlay_in",
             Self::HostOut => "host_out",
             Self::UplinkIn => "uplink_in",
+            Self::UplinkXdp => "uplink_xdp",
         }
     }
 }
@@ -63,7 +66,7 @@ pub enum Forward {
 /// Numbers of [`Forward`] per hook.
 pub const FORWARD_KINDS: u32 = 6;
 /// Entries of `FORWARDS`.
-pub const FORWARDS_LEN: u32 = 5 * FORWARD_KINDS;
+pub const FORWARDS_LEN: u32 = 6 * FORWARD_KINDS;
 
 /// Packets and bytes.
 #[repr(C)]
@@ -142,7 +145,7 @@ pub struct Clock {
 pub type Scratch = [u64; 48];
 
 /// Entries of `SCRATCH`: a [`Hook`]'s number is an index.
-pub const SCRATCH_LEN: u32 = 5;
+pub const SCRATCH_LEN: u32 = 6;
 
 /// What a program decided, for tests. Map `LAST_VERDICT`; written only where the constant `RECORD` was set at load.
 #[repr(C)]

@@ -159,7 +159,9 @@ pub const MAPS: &[MapSpec] = &[
     MapSpec::new::<Author, AuthorName>("AUTHORS", MapKind::Hash, AUTHORS, Party::Agent, Party::Agent).sparse(),
     MapSpec::new::<DropKey, Counter>("DROPS", MapKind::PerCpuHash, DROPS, Party::Kernel, Party::Agent).sparse(),
     MapSpec::new::<u32, Counter>("DROP_TOTALS", MapKind::PerCpuArray, DROP_TOTALS_LEN, Party::Kernel, Party::Agent),
-    MapSpec::new::<u32, Counter>("FORWARDS", MapKind::PerCpuArray, FORWARDS_LEN, Party::Kernel, Party::Agent),
+    // Version 1 ended with the entries of `uplink_in`.
+    MapSpec::new::<u32, Counter>("FORWARDS", MapKind::PerCpuArray, FORWARDS_LEN, Party::Kernel, Party::Agent)
+        .version(2),
     MapSpec::ring("EVENTS", EVENTS),
     MapSpec::new::<u32, EventBudget>("EVENT_BUDGETS", MapKind::LruHash, EVENT_BUDGETS, Party::Kernel, Party::Kernel)
         .transient(),

@@ -8,7 +8,7 @@ use crate::{
     encap,
     family::{Family, IpHeader, V4, V6},
     fragment,
-    frame::Skb,
+    frame::{Frame, Skb},
     origin,
     packet::Packet,
     parse, related, route,

@@ -7,7 +7,7 @@ use crate::{
     encap::{self, Tunnel},
     family::{Family, IpHeader, V4, V6},
     fragment,
-    frame::Skb,
+    frame::{Frame, Skb},
     packet::{Packet, Piece},
     parse, related, route, trust,
     verdict::{self, End, Sent, Stage},

@@ -6,7 +6,7 @@ use crate::{
     conntrack::{self, Admit},
     family::{Family, V4, V6},
     fragment,
-    frame::Skb,
+    frame::{Frame, Skb},
     hook, masquerade, neighbour, origin,
     packet::Packet,
     parse, related, resolver, route,

@@ -1,7 +1,7 @@
 //! `uplink_in`: what comes from the underlay. Replies to masqueraded flows go back to their pods, forged packets go nowhere,
 //! and everything else is the node's own affair.
 
-use sdn_common::{Address, Be16, Endpoint, Hook, Identity, Masquerade, MasqueradeKey, Node, Reason, Side};
+use sdn_common::{Be16, Endpoint, Hook, Identity, Masquerade, MasqueradeKey, Node, Reason, Side};
 
 use crate::{
     conntrack::{self, Admit},
@@ -38,7 +38,8 @@ fn tunnelled<F: Family>(skb: Skb) -> bool {
         return false;
     };
     let [_, _, a, b] = ports.to_ne_bytes();
-    u16::from_ne_bytes([a, b]) == state.vxlan_port.0 && trust::<F>(*head.ip.source(), *head.ip.destination()).is_ok()
+    u16::from_ne_bytes([a, b]) == state.vxlan_port.0
+        && origin::underlay::<F>(*head.ip.source(), *head.ip.destination()).is_ok()
 }
 
 #[inline(never)]
@@ -53,7 +54,7 @@ fn journey<F: Family>(skb: Skb) -> i32 {
 #[inline(always)]
 fn stages<F: Family>(skb: Skb, packet: &mut Packet<F>) -> Stage<Sent> {
     let parsed = parse::headers(&skb, packet);
-    trust::<F>(packet.source(), packet.destination())?;
+    origin::underlay::<F>(packet.source(), packet.destination())?;
     // What cannot be parsed is not a pod's: the node's stack is the judge of its own packets.
     let state = hook::state()?;
     if parsed.is_err() || packet.destination() != F::state(state).masquerade {
@@ -93,18 +94,6 @@ impl<F: Family> Admit<F> for UplinkIn {
     fn admit(_: &mut Packet<F>) -> Stage<()> {
         Ok(())
     }
-}
-
-/// Decision 9: the underlay does not speak for the cluster network, and nobody's loopback is out there.
-#[inline(always)]
-fn trust<F: Family>(source: F::Address, destination: F::Address) -> Stage<()> {
-    if origin::in_cluster::<F>(source)? || origin::in_cluster::<F>(destination)? {
-        return Err(End::drop(Reason::UplinkForged));
-    }
-    if source.is_loopback() {
-        return Err(End::drop(Reason::UplinkLoopback));
-    }
-    Ok(())
 }
 
 /// The pod that a reply is for. `None`: the packet is the node's.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::cni::PodNetwork;
-use crate::kernel::bpf::testing::{device, ip as run_ip, link_ids, open, sandbox, veth};
-use crate::kernel::bpf::{PinDirectory, Table};
+use crate::kernel::bpf::testing::{device, ip as run_ip, link_ids, open, open_with_xdp, sandbox, veth};
+use crate::kernel::bpf::{PinDirectory, Table, XdpMode};
 use crate::observe::Dataplane as _;
 
 /// Runs a test with devices as a node has them.
@@ -32,13 +32,17 @@ struct Agent {
 }
 
 fn start(pins: &PinDirectory, snapshot: Snapshot, pods: Vec<Arc<LocalPod>>) -> Agent {
+    start_with_xdp(pins, snapshot, pods, None)
+}
+
+fn start_with_xdp(pins: &PinDirectory, snapshot: Snapshot, pods: Vec<Arc<LocalPod>>, mode: Option<XdpMode>) -> Agent {
     let (snapshots, snapshot) = watch::channel(snapshot);
     let uplink = Uplink { ifindex: device("eth0").ifindex, ..(*uplink(&["192.168.9.1/24"])).clone() };
     let (uplink, uplink_receiver) = watch::channel(uplink);
     let (vxlan, vxlan_receiver) = watch::channel(device("culvert0"));
     let start = Start {
-        dataplane: open(pins),
-        settings: settings(),
+        dataplane: open_with_xdp(pins, mode.unwrap_or_default()),
+        settings: Settings { uplink_xdp: mode.is_some(), ..settings() },
         timeouts: sdn_common::flow::Timeouts::DEFAULT,
         snapshots: snapshot,
         uplink: uplink_receiver,
@@ -184,6 +188,38 @@ fn drops_are_counted_and_shown_by_name_also_when_the_pod_is_gone() {
         let total =
             agent.handle.counts().unwrap().drops.iter().find(|(reason, _)| *reason == "spoofed_neighbour").unwrap().1;
         assert!(total.packets >= packets, "{total:?}");
+        agent.stop().await;
+    });
+}
+
+/// A device without native XDP is an uplink all the same, and it is said.
+#[test]
+fn an_uplink_that_refuses_xdp_goes_on_without() {
+    on_a_node(async |pins| {
+        run_ip("link add dum0 type vxlan external dstport 4790");
+        let dummy = device("dum0");
+        let eth0 = (*uplink(&["192.168.9.1/24"])).clone();
+        let agent = start_with_xdp(&pins, three_nodes().snapshot, vec![], Some(XdpMode::Native));
+        agent.applied(|applied| applied.forwarding && applied.failures.is_empty()).await;
+        let old = device("eth0").ifindex;
+        assert!(link_ids(&pins, Hook::UplinkXdp, old).is_some());
+        agent._uplink.send_replace(Uplink { name: dummy.name, ifindex: dummy.ifindex, ..eth0 });
+        let applied = agent.applied(|applied| applied.forwarding && !applied.failures.is_empty()).await;
+        assert_eq!(applied.failures[0].object, "program uplink_xdp on dum0");
+        assert!(applied.failures[0].cause.contains("no native XDP"), "{:?}", applied.failures);
+        let status = crate::observe::Dataplane::applied(&agent.handle);
+        assert!(status.failures[0].starts_with("program uplink_xdp on dum0: "), "{status:?}");
+        assert_eq!(link_ids(&pins, Hook::UplinkXdp, old), None);
+        assert!(link_ids(&pins, Hook::UplinkIn, dummy.ifindex).is_some());
+        agent.stop().await;
+        // Where it can be attached it is, until it is switched off.
+        let agent = start_with_xdp(&pins, three_nodes().snapshot, vec![], Some(XdpMode::Generic));
+        agent.applied(|applied| applied.forwarding && applied.failures.is_empty()).await;
+        assert!(link_ids(&pins, Hook::UplinkXdp, old).is_some());
+        agent.stop().await;
+        let agent = start(&pins, three_nodes().snapshot, vec![]);
+        agent.applied(|applied| applied.forwarding && applied.failures.is_empty()).await;
+        assert_eq!(link_ids(&pins, Hook::UplinkXdp, old), None);
         agent.stop().await;
     });
 }

@@ -15,10 +15,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sdn_common::Counter;
 use sdn_common::maps::MapSpec;
 
 use super::pins::{Layout, PinDirectory, PinError, Pinned};
-use super::raw::{Cursor, RawMap, Update};
+use super::raw::{self, Cursor, RawMap, Update};
 use super::table::CHUNK;
 
 /// How the entries of a map's earlier layout become entries of the present one.
@@ -126,17 +127,31 @@ fn copy(old: &Path, new: &Path, conversion: &Conversion) -> io::Result<u64> {
     Ok(written)
 }
 
+/// Counters of what was forwarded: there are more of them now. The new programs count on from the first copy, so the second one only
+/// takes what the old programs counted more; a packet that both saw in between may be missing, and none goes backwards.
+const FORWARDS: Conversion = Conversion {
+    map: "FORWARDS",
+    from: 1,
+    key_size: size_of::<u32>() as u32,
+    value_size: size_of::<Counter>() as u32,
+    entry: |key, counters| Some((key.to_owned(), counters.to_owned())),
+    newer: |converted, present| packets(converted) > packets(present),
+};
+
+/// Packets that all CPUs have counted.
+fn packets(counters: &[u8]) -> u64 {
+    counters.chunks_exact(size_of::<Counter>()).map(|counter| raw::read::<Counter>(counter).packets).sum()
+}
+
 #[cfg(not(feature = "layout-next"))]
 const fn conversions() -> &'static [Conversion] {
-    &[]
+    const { &[FORWARDS] }
 }
 
 #[cfg(feature = "layout-next")]
 const fn conversions() -> &'static [Conversion] {
     use sdn_common::flow::v1;
     use sdn_common::{Addr4, Addr6, Flow, FlowKey};
-
-    use super::raw;
 
     const fn flows<A: 'static>(map: &'static str) -> Conversion {
         Conversion {
@@ -153,6 +168,7 @@ const fn conversions() -> &'static [Conversion] {
     }
     const {
         &[
+            FORWARDS,
             flows::<Addr4>("FLOWS_V4"),
             flows::<Addr6>("FLOWS_V6"),
             flows::<Addr4>("NEW_FLOWS_V4"),

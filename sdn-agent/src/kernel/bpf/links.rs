@@ -4,15 +4,21 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaXdpMode};
 use aya::sys::SyscallError;
 use sdn_common::Hook;
 
 use super::pins::{self, PinDirectory, PinError};
+
+/// How long, and how often, to wait for the kernel to take off an XDP program of another mode. Once, at a start with another mode.
+const LET_GO_PAUSE: Duration = Duration::from_millis(5);
+const LET_GO_LOOKS: u32 = 100;
 
 /// A network device, by the two things it is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,10 +29,21 @@ pub struct Device {
     pub ifindex: u32,
 }
 
+/// Where XDP programs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the kernel's receive path, after it has made a socket buffer: on any device.
+    #[default]
+    Generic,
+    /// In the device's driver, before that: on devices whose driver can. A veth's peer loses TSO by it.
+    Native,
+}
+
 /// The loaded programs. Shared, because aya reads a program's counters only through the program itself.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub(super) object: Arc<Mutex<Ebpf>>,
+    pub(super) xdp: XdpMode,
 }
 
 /// A program could not be put on a hook, or taken off.
@@ -78,10 +95,42 @@ pub(super) enum Switched {
 impl Programs {
     /// Puts a hook's program on a device: switches the pinned link if there is one, else attaches and pins.
     pub fn attach(&self, pins: &PinDirectory, hook: Hook, device: &Device) -> Result<(), AttachError> {
-        if self.switch(pins, hook, device.ifindex)? == Switched::Updated {
+        let same_mode = direction(hook).is_some() || self.keeps_mode(pins, device)?;
+        if same_mode && self.switch(pins, hook, device.ifindex)? == Switched::Updated {
             return Ok(());
         }
         self.attach_new(pins, hook, device)
+    }
+
+    /// Whether a pinned XDP link is of the mode that is wanted. The kernel does not say of which one is, and does not change it; but
+    /// it says what stands in the way of another link (dev_xdp_attach in net/core/dev.c): one of the same mode, EBUSY, or one of the
+    /// other, EEXIST. That one is taken off.
+    fn keeps_mode(&self, pins: &PinDirectory, device: &Device) -> Result<bool, AttachError> {
+        let path = pins.link(Hook::UplinkXdp, device.ifindex);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let mut object = self.lock();
+        match attach_xdp(&mut object, device.ifindex, self.xdp) {
+            Err(Refused { errno: Some(libc::EEXIST), .. }) => {
+                pins::unpin(&path)?;
+                // The kernel takes the link off some time after its pin is gone (bpf_free_inode, kernel/bpf/inode.c: after RCU).
+                let in_the_way = |object: &mut Ebpf| {
+                    let refused = attach_xdp(object, device.ifindex, self.xdp).err();
+                    refused.is_some_and(|refused| refused.errno == Some(libc::EEXIST))
+                };
+                for _ in 0..LET_GO_LOOKS {
+                    if !in_the_way(&mut object) {
+                        break;
+                    }
+                    std::thread::sleep(LET_GO_PAUSE);
+                }
+                Ok(false)
+            }
+            // Nothing is in the way: the pinned link is a lost device's. What was just attached goes with its descriptor.
+            Ok(_) => Ok(false),
+            Err(_) => Ok(true),
+        }
     }
 
     /// Switches a pinned link to the loaded program; removes a pin whose device is gone.
@@ -92,25 +141,20 @@ impl Programs {
             device: format!("the link pinned at {}", path.display()),
             cause,
         };
-        let link: SchedClassifierLink = match PinnedLink::from_pin(&path) {
-            Ok(pinned) => FdLink::from(pinned).try_into().map_err(|error: LinkError| refused(error.to_string()))?,
+        let link = match PinnedLink::from_pin(&path) {
+            Ok(pinned) => FdLink::from(pinned),
             Err(error) if link_errno(&error) == Some(libc::ENOENT) => return Ok(Switched::Absent),
             Err(error) => return Err(refused(error.to_string())),
         };
-        let mut object = self.lock();
-        let program = classifier(&mut object, hook)?;
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                // The pin keeps the link; what aya holds besides would only be one more descriptor.
-                drop(program.take_link(id));
-                Ok(Switched::Updated)
-            }
-            // tcx_link_update (kernel/bpf/tcx.c, 6.6): the device was unregistered. An index is used again only by a new device.
-            Err(error) if program_errno(&error) == Some(libc::ENOLINK) => {
+        match update(&mut self.lock(), hook, link) {
+            Ok(()) => Ok(Switched::Updated),
+            // tcx_link_update (kernel/bpf/tcx.c, 6.6) and bpf_xdp_link_update (net/core/dev.c): the device was unregistered. An index
+            // is used again only by a new device.
+            Err(Refused { errno: Some(libc::ENOLINK), .. }) => {
                 pins::unpin(&path)?;
                 Ok(Switched::Removed)
             }
-            Err(error) => Err(refused(error.to_string())),
+            Err(Refused { cause, .. }) => Err(refused(cause)),
         }
     }
 
@@ -127,14 +171,17 @@ impl Programs {
             });
         }
         let mut object = self.lock();
-        let classifier = classifier(&mut object, hook)?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let link = classifier
-            .attach_with_options(&device.name, direction(hook), options)
-            .and_then(|id| classifier.take_link(id))
-            .map_err(|error| refused(why(&error)))?;
-        let link: FdLink = link.try_into().map_err(|error: LinkError| refused(error.to_string()))?;
-        link.pin(pins.link(hook, device.ifindex)).map_err(|error| refused(format!("pin the link: {error}")))?;
+        let link = match direction(hook) {
+            Some(direction) => attach_tcx(classifier(&mut object, hook)?, &device.name, direction),
+            None => attach_xdp(&mut object, device.ifindex, self.xdp),
+        };
+        let link = link.map_err(|error| refused(error.cause))?;
+        let path = pins.link(hook, device.ifindex);
+        if direction(hook).is_none() {
+            // What `keeps_mode` found to be a lost device's.
+            pins::unpin(&path)?;
+        }
+        link.pin(path).map_err(|error| refused(format!("pin the link: {error}")))?;
         Ok(())
     }
 
@@ -149,11 +196,60 @@ pub fn detach(pins: &PinDirectory, hook: Hook, ifindex: u32) -> Result<(), Attac
     Ok(pins::unpin(&pins.link(hook, ifindex))?)
 }
 
-fn direction(hook: Hook) -> TcAttachType {
+/// Which way packets go at a TCX hook; `None` for XDP, which only knows those that come in.
+fn direction(hook: Hook) -> Option<TcAttachType> {
     match hook {
-        Hook::PodOut | Hook::OverlayIn | Hook::UplinkIn => TcAttachType::Ingress,
-        Hook::HostOut => TcAttachType::Egress,
+        Hook::PodOut | Hook::OverlayIn | Hook::UplinkIn => Some(TcAttachType::Ingress),
+        Hook::HostOut => Some(TcAttachType::Egress),
+        Hook::UplinkXdp => None,
     }
+}
+
+/// What the kernel said to a link.
+struct Refused {
+    errno: Option<i32>,
+    cause: String,
+}
+
+fn attach_tcx(program: &mut SchedClassifier, device: &str, direction: TcAttachType) -> Result<FdLink, Refused> {
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(device, direction, options)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+fn attach_xdp(object: &mut Ebpf, ifindex: u32, mode: XdpMode) -> Result<FdLink, Refused> {
+    let program = xdp(object, Hook::UplinkXdp)?;
+    let aya_mode = match mode {
+        XdpMode::Generic => AyaXdpMode::Skb,
+        XdpMode::Native => AyaXdpMode::Driver,
+    };
+    let attached = program.attach_to_if_index(ifindex, aya_mode).and_then(|id| program.take_link(id));
+    let link = attached.map_err(|error| {
+        let hint = match (program_errno(&error), mode) {
+            (Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE), XdpMode::Native) => {
+                "; the device's driver has no native XDP, or none with this MTU: set uplink-xdp to generic or off"
+            }
+            (Some(libc::EBUSY | libc::EEXIST), _) => "; somebody else's XDP program is on the device",
+            _ => "",
+        };
+        let refused = Refused::from(error);
+        Refused { cause: format!("{}{hint}", refused.cause), ..refused }
+    })?;
+    Ok(link.try_into()?)
+}
+
+/// Makes a link run the loaded program. The pin keeps the link; what aya holds besides would only be one more descriptor.
+fn update(object: &mut Ebpf, hook: Hook, link: FdLink) -> Result<(), Refused> {
+    if direction(hook).is_some() {
+        let program = classifier(object, hook)?;
+        let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+        drop(program.take_link(id));
+    } else {
+        let program = xdp(object, hook)?;
+        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+        drop(program.take_link(id));
+    }
+    Ok(())
 }
 
 fn classifier(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, AttachError> {
@@ -163,11 +259,34 @@ fn classifier(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, Att
         .ok_or(AttachError::NoProgram(hook.program()))
 }
 
-fn why(error: &ProgramError) -> String {
-    match program_errno(error) {
-        Some(libc::EINVAL) => format!("{error}; TCX needs Linux 6.6"),
-        Some(libc::EPERM) => format!("{error}; it takes CAP_BPF and CAP_NET_ADMIN"),
-        _ => error.to_string(),
+fn xdp(object: &mut Ebpf, hook: Hook) -> Result<&mut Xdp, AttachError> {
+    object
+        .program_mut(hook.program())
+        .and_then(|program: &mut Program| program.try_into().ok())
+        .ok_or(AttachError::NoProgram(hook.program()))
+}
+
+impl From<ProgramError> for Refused {
+    fn from(error: ProgramError) -> Self {
+        let errno = program_errno(&error);
+        let cause = match errno {
+            Some(libc::EINVAL) => format!("{}; TCX needs Linux 6.6", super::chain(&error)),
+            Some(libc::EPERM) => format!("{}; it takes CAP_BPF and CAP_NET_ADMIN", super::chain(&error)),
+            _ => super::chain(&error),
+        };
+        Self { errno, cause }
+    }
+}
+
+impl From<AttachError> for Refused {
+    fn from(error: AttachError) -> Self {
+        Self { errno: None, cause: error.to_string() }
+    }
+}
+
+impl From<LinkError> for Refused {
+    fn from(error: LinkError) -> Self {
+        Self { errno: link_errno(&error), cause: error.to_string() }
     }
 }
 

@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use sdn_common::Hook;
 
 use super::pins::{Layout, PinDirectory};
-use super::{Dataplane, Device, Options};
+use super::{Dataplane, Device, Options, XdpMode};
 
 /// Runs a test in namespaces of its own. The thread's end is the namespaces' end, and with them the pins' and the devices'.
 ///
@@ -38,7 +38,11 @@ pub(crate) fn sandbox(test: impl FnOnce(PinDirectory) + Send + 'static) {
 }
 
 pub(crate) fn open(pins: &PinDirectory) -> Dataplane {
-    Dataplane::open(&Options { pins: pins.clone(), record: false }).unwrap_or_else(|error| panic!("{error}"))
+    open_with_xdp(pins, XdpMode::Generic)
+}
+
+pub(crate) fn open_with_xdp(pins: &PinDirectory, xdp: XdpMode) -> Dataplane {
+    Dataplane::open(&Options { pins: pins.clone(), record: false, xdp }).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// `ip ARGUMENTS`

@@ -37,7 +37,7 @@ fn programs_load_within_the_verifiers_limit() {
         let dataplane = open(&pins);
         let reports = dataplane.programs().report().unwrap();
         let names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
-        assert_eq!(names, ["pod_out", "overlay_in", "host_out", "uplink_in"]);
+        assert_eq!(names, ["pod_out", "overlay_in", "host_out", "uplink_in", "uplink_xdp"]);
         for report in reports {
             println!("program: {}", serde_json::to_string(&report).unwrap());
             assert!(report.id > 0 && report.translated_bytes > 0, "{report:?}");
@@ -122,7 +122,8 @@ fn a_pinned_map_that_differs_is_refused_before_anything_is_loaded() {
         for (field, layout, expected, found) in rows {
             let path = pins.map(spec);
             pin_map(layout, &path);
-            let error = Dataplane::open(&Options { pins: pins.clone(), record: false }).unwrap_err();
+            let error =
+                Dataplane::open(&Options { pins: pins.clone(), record: false, xdp: XdpMode::Generic }).unwrap_err();
             let OpenError::Pin(PinError::Mismatch { map, version, field: f, expected: e, found: is, .. }) = &error
             else {
                 panic!("{field}: {error}");
@@ -162,9 +163,10 @@ fn three_capabilities_are_enough() {
         let all = caps::read(None, CapSet::Effective).unwrap();
         let held = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
         caps::set(None, CapSet::Effective, &CapsHashSet::from(held)).unwrap();
-        for _ in 0..2 {
-            let dataplane = open(&pins);
+        for xdp in [XdpMode::Generic, XdpMode::Native, XdpMode::Native] {
+            let dataplane = open_with_xdp(&pins, xdp);
             dataplane.attach(Hook::PodOut, &device).unwrap();
+            dataplane.attach(Hook::UplinkXdp, &device).unwrap();
             assert!(dataplane.programs().report().unwrap().iter().all(|report| report.jited_bytes > 0));
             report::maps(&pins).unwrap();
             Table::<Addr4, Peer>::open(&pins, "PEERS_V4").unwrap().entries().unwrap();
@@ -255,6 +257,160 @@ fn links_of_unknown_hooks_are_removed() {
     });
 }
 
+// === XDP ===
+
+/// Sends UDP out of a veth's other end.
+fn send_from_peer(device: &Device, source: [u8; 4], packets: u16) {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
+
+    let peer = format!("{}-p", device.name);
+    let mut interfaces = nix::ifaddrs::getifaddrs().unwrap();
+    let found = interfaces
+        .find_map(|interface| interface.address.filter(|_| interface.interface_name == peer)?.as_link_addr().copied());
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
+    let mut frame = vec![0xff; 12];
+    frame.extend([0x08, 0x00, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0]);
+    frame.extend(source);
+    frame.extend([192, 168, 9, 1, 0x9c, 0x40, 0, 53, 0, 8, 0, 0]);
+    for _ in 0..packets {
+        sendto(socket.as_raw_fd(), &frame, &found.unwrap(), MsgFlags::empty()).unwrap();
+    }
+}
+
+/// Loopback's source packets that were dropped, and packets that were passed by `uplink_xdp`.
+fn judged(pins: &PinDirectory) -> (u64, u64) {
+    let sum = |map: &str, index: u32| -> u64 {
+        let sums = Table::<u32, sdn_common::Counter>::open(pins, map).unwrap().sums().unwrap();
+        sums.into_iter().find(|(key, _)| *key == index).unwrap().1.packets
+    };
+    let passed = Hook::UplinkXdp as u32 * sdn_common::event::FORWARD_KINDS + sdn_common::Forward::Pass as u32;
+    (sum("DROP_TOTALS", sdn_common::Reason::UplinkLoopback as u32), sum("FORWARDS", passed))
+}
+
+/// Sends three forged packets and two others, and waits until all were judged.
+fn forged_are_dropped(pins: &PinDirectory, device: &Device) {
+    let (dropped, passed) = judged(pins);
+    send_from_peer(device, [127, 9, 9, 9], 3);
+    send_from_peer(device, [192, 168, 9, 7], 2);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    // The kernel's own packets, such as for neighbours, pass as well.
+    while judged(pins).0 < dropped + 3 || judged(pins).1 < passed + 2 {
+        assert!(std::time::Instant::now() < deadline, "{:?} after {:?}", judged(pins), (dropped, passed));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(judged(pins).0, dropped + 3, "and nothing else");
+}
+
+/// The mode that the kernel runs a device's XDP program in, as `ip link` says it.
+fn xdp_mode(device: &Device) -> Option<&'static str> {
+    let output = std::process::Command::new("ip").args(["link", "show", &device.name]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    ["xdpgeneric", "xdp"].into_iter().find(|mode| text.split_whitespace().any(|word| word == *mode))
+}
+
+fn uplink_veth() -> Device {
+    let device = veth("up0");
+    ip("link set up0 up");
+    ip("link set up0-p up");
+    device
+}
+
+#[test]
+fn xdp_drops_what_is_forged_and_is_switched_in_place() {
+    for (mode, name) in [(XdpMode::Generic, "xdpgeneric"), (XdpMode::Native, "xdp")] {
+        sandbox(move |pins| {
+            let device = uplink_veth();
+            let first = open_with_xdp(&pins, mode);
+            first.attach(Hook::UplinkXdp, &device).unwrap();
+            assert_eq!(xdp_mode(&device), Some(name));
+            forged_are_dropped(&pins, &device);
+            let (link, program) = link_ids(&pins, Hook::UplinkXdp, device.ifindex).unwrap();
+            first.attach(Hook::UplinkXdp, &device).unwrap();
+            assert_eq!(link_ids(&pins, Hook::UplinkXdp, device.ifindex), Some((link, program)), "attach is idempotent");
+            drop(first);
+            forged_are_dropped(&pins, &device);
+            let second = open_with_xdp(&pins, mode);
+            let (same_link, other_program) = link_ids(&pins, Hook::UplinkXdp, device.ifindex).unwrap();
+            assert_eq!(same_link, link);
+            assert_ne!(other_program, program);
+            assert_eq!(second.opened().switched, [(Hook::UplinkXdp, device.ifindex)]);
+            forged_are_dropped(&pins, &device);
+            second.detach(Hook::UplinkXdp, device.ifindex).unwrap();
+            assert_eq!((xdp_mode(&device), second.attachments().unwrap()), (None, vec![]));
+        });
+    }
+}
+
+#[test]
+fn xdp_of_another_mode_is_replaced() {
+    sandbox(|pins| {
+        let device = uplink_veth();
+        let mut earlier = None;
+        for (mode, name) in
+            [(XdpMode::Generic, "xdpgeneric"), (XdpMode::Native, "xdp"), (XdpMode::Generic, "xdpgeneric")]
+        {
+            let dataplane = open_with_xdp(&pins, mode);
+            dataplane.attach(Hook::UplinkXdp, &device).unwrap();
+            assert_eq!(xdp_mode(&device), Some(name));
+            let link = link_ids(&pins, Hook::UplinkXdp, device.ifindex).map(|(link, _)| link);
+            assert_ne!(link, earlier);
+            earlier = link;
+            forged_are_dropped(&pins, &device);
+        }
+        // A device that was made anew under its index, while an agent runs.
+        let dataplane = open(&pins);
+        ip("link del up0");
+        ip(&format!("link add up0 index {} type veth peer name up0-p", device.ifindex));
+        dataplane.attach(Hook::UplinkXdp, &device).unwrap();
+        assert_eq!(xdp_mode(&device), Some("xdpgeneric"));
+        assert_ne!(link_ids(&pins, Hook::UplinkXdp, device.ifindex).map(|(link, _)| link), earlier);
+    });
+}
+
+#[test]
+fn a_device_without_native_xdp_says_so() {
+    sandbox(|pins| {
+        ip("link add dum0 type vxlan external dstport 4790");
+        let without = device("dum0");
+        let error = open_with_xdp(&pins, XdpMode::Native).attach(Hook::UplinkXdp, &without).unwrap_err().to_string();
+        assert!(error.starts_with("attach uplink_xdp to dum0: "), "{error}");
+        assert!(error.contains("no native XDP") && error.contains("set uplink-xdp to generic or off"), "{error}");
+        let dataplane = open(&pins);
+        assert_eq!(dataplane.attachments().unwrap(), []);
+        dataplane.attach(Hook::UplinkXdp, &without).unwrap();
+        assert_eq!(xdp_mode(&without), Some("xdpgeneric"));
+    });
+}
+
+#[test]
+fn somebody_elses_xdp_program_is_left_alone() {
+    sandbox(|pins| {
+        let device = uplink_veth();
+        open(&pins).attach(Hook::UplinkXdp, &device).unwrap();
+        // It is somebody else's as soon as its pin is not where ours are.
+        let elsewhere = pins.maps().join("elsewhere");
+        FdLink::from(PinnedLink::from_pin(pins.link(Hook::UplinkXdp, device.ifindex)).unwrap())
+            .pin(&elsewhere)
+            .unwrap();
+        fs::remove_file(pins.link(Hook::UplinkXdp, device.ifindex)).unwrap();
+        for mode in [XdpMode::Generic, XdpMode::Native] {
+            let programs = Programs { xdp: mode, ..open_programs() };
+            let error = programs.attach(&pins, Hook::UplinkXdp, &device).unwrap_err().to_string();
+            assert!(error.contains("somebody else's XDP program"), "{error}");
+        }
+        assert_eq!(xdp_mode(&device), Some("xdpgeneric"));
+    });
+}
+
+/// The programs alone, with maps of their own.
+fn open_programs() -> Programs {
+    let mut object = EbpfLoader::new().load(OBJECT).unwrap();
+    load_programs(&mut object).unwrap();
+    Programs { object: Arc::new(Mutex::new(object)), xdp: XdpMode::Generic }
+}
+
 // === Conversion ===
 
 /// A layout before the present one: without the port and its padding at the end.
@@ -308,7 +464,7 @@ fn an_earlier_layout_is_converted_while_it_goes_on_changing() {
         drop(earlier);
         fs::remove_file(pins.map(MapSpec::find("FLOWS_V4").unwrap())).unwrap();
         let old = pin_old_flows(&pins);
-        let options = Options { pins: pins.clone(), record: false };
+        let options = Options { pins: pins.clone(), record: false, xdp: XdpMode::Generic };
         let mut steps = Vec::new();
         let dataplane = Dataplane::open_with(&options, &[conversion()], &mut |step| {
             steps.push(step);
@@ -370,7 +526,7 @@ fn a_conversion_stopped_anywhere_is_finished_by_the_next_start() {
             let old = pin_old_flows(&pins);
             let ids = || [&one, &two].map(|device| link_ids(&pins, Hook::PodOut, device.ifindex).unwrap());
             let before = ids();
-            let options = Options { pins: pins.clone(), record: false };
+            let options = Options { pins: pins.clone(), record: false, xdp: XdpMode::Generic };
             let stopped = Dataplane::open_with(&options, &[conversion()], &mut |step| {
                 if step == stop { Err(OpenError::Stopped(step)) } else { Ok(()) }
             });
@@ -400,11 +556,45 @@ fn an_earlier_layout_that_is_not_what_its_conversion_expects_is_refused() {
         let spec = MapSpec::find("FLOWS_V4").unwrap();
         let path = pins.map_version("FLOWS_V4", OLD_VERSION);
         pin_map(Layout { value_size: 44, ..Layout::of(spec) }, &path);
-        let options = Options { pins: pins.clone(), record: false };
+        let options = Options { pins: pins.clone(), record: false, xdp: XdpMode::Generic };
         let error = Dataplane::open_with(&options, &[conversion()], &mut |_| Ok(())).unwrap_err();
         let refused = matches!(&error, OpenError::Pin(PinError::Mismatch { field: Field::ValueSize, found: 44, .. }));
         assert!(refused, "{error}");
         assert_eq!(names(&pins.maps()), ["FLOWS_V4_v0"]);
+    });
+}
+
+/// Counters never go backwards while the node is up.
+#[test]
+fn counts_of_forwarded_packets_are_kept() {
+    sandbox(|pins| {
+        let spec = MapSpec::find("FORWARDS").unwrap();
+        let old_pin = pins.map_version("FORWARDS", 1);
+        pin_map(Layout { capacity: Some(30), ..Layout::of(spec) }, &old_pin);
+        let old = RawMap::from_pin(&old_pin).unwrap();
+        let counter = |packets| raw::bytes_of(&sdn_common::Counter { packets, bytes: 100 * packets }).to_owned();
+        let put = |map: &RawMap, packets: u64| {
+            let values = counter(packets).repeat(map.stride() / map.value_size());
+            map.update(&29_u32.to_ne_bytes(), &values, Update::Any).unwrap();
+        };
+        let cpus = (old.stride() / old.value_size()) as u64;
+        let count = |pins: &PinDirectory| {
+            let sums = Table::<u32, sdn_common::Counter>::open(pins, "FORWARDS").unwrap().sums().unwrap();
+            sums.into_iter().find(|(key, _)| *key == 29).unwrap().1.packets / cpus
+        };
+        put(&old, 7);
+        let options = Options { pins: pins.clone(), record: false, xdp: XdpMode::Generic };
+        Dataplane::open_with(&options, CONVERSIONS, &mut |step| {
+            if step == Step::Copied {
+                assert_eq!(count(&options.pins), 7);
+                put(&RawMap::from_pin(&options.pins.map(spec)).unwrap(), 9);
+                put(&old, 8);
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(count(&pins), 9, "the new programs have counted further");
+        assert!(!old_pin.exists());
     });
 }
 

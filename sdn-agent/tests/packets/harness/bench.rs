@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aya::maps::RingBuf;
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{Program, ProgramError, ProgramInfo, TestRun, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
 use sdn_agent::kernel::bpf::raw::read;
 use sdn_common::event::{FORWARD_KINDS, Verdict};
@@ -75,7 +75,7 @@ pub struct Tunnel {
 /// What a program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// `TC_ACT_*`
+    /// `TC_ACT_*`, of XDP `XDP_*`
     pub action: i32,
     pub verdict: Verdict,
     /// The packet afterwards.
@@ -123,7 +123,7 @@ impl Bench {
         }
         let mut object = loader.load(OBJECT).expect("the object's maps, which takes root");
         for program in Hook::ALL.map(Hook::program).into_iter().chain(["overlay_in_test"]) {
-            classifier(&mut object, program).load().unwrap_or_else(|error| panic!("load {program}: {error:?}"));
+            load(&mut object, program).unwrap_or_else(|error| panic!("load {program}: {error:?}"));
         }
         let maps = Maps::take(&mut object);
         let mut bench = Self { object, maps, changed: false };
@@ -134,7 +134,7 @@ impl Bench {
     /// Each program's name, and what the kernel says of it.
     pub fn programs(&mut self) -> Vec<(&'static str, ProgramInfo)> {
         let names = Hook::ALL.map(Hook::program);
-        names.map(|name| (name, classifier(&mut self.object, name).info().expect("what the kernel says"))).into()
+        names.map(|name| (name, find(&mut self.object, name).info().expect("what the kernel says"))).into()
     }
 
     /// Marks the world as changed, so that the next reset puts it back.
@@ -178,11 +178,11 @@ impl Bench {
         let options = TestRunOptions {
             data_in: Some(bytes),
             data_out: Some(&mut out),
-            ctx_in: Some(&context),
+            // A test run of XDP takes the loopback device for where it is, and knows no more of a context.
+            ctx_in: (at.hook != Hook::UplinkXdp).then_some(&context),
             ..TestRunOptions::default()
         };
-        let result = classifier(&mut self.object, program)
-            .test_run(options)
+        let result = test_run(&mut self.object, program, options)
             .unwrap_or_else(|error| panic!("run {program} on {} bytes at {at:?}: {error:?}", bytes.len()));
         out.truncate(result.data_size_out as usize);
         let verdicts = self.maps.values::<Verdict>("LAST_VERDICT", &key);
@@ -215,9 +215,24 @@ impl Bench {
     }
 }
 
-fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
-    let program = object.program_mut(name).unwrap_or_else(|| panic!("no program {name} in the object"));
-    program.try_into().expect("a classifier")
+fn find<'a>(object: &'a mut Ebpf, name: &str) -> &'a mut Program {
+    object.program_mut(name).unwrap_or_else(|| panic!("no program {name} in the object"))
+}
+
+fn load(object: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    match find(object, name) {
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        other => panic!("{name} is a program of another type: {:?}", other.prog_type()),
+    }
+}
+
+fn test_run(object: &mut Ebpf, name: &str, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
+    match find(object, name) {
+        Program::SchedClassifier(program) => program.test_run(options),
+        Program::Xdp(program) => program.test_run(options),
+        other => panic!("{name} is a program of another type: {:?}", other.prog_type()),
+    }
 }
 
 // === impl At ===
@@ -241,6 +256,11 @@ impl At {
     /// At the ingress of the uplink.
     pub fn uplink() -> Self {
         Self { hook: Hook::UplinkIn, ifindex: world::UPLINK, ingress: world::UPLINK, tunnel: None, gso: None }
+    }
+
+    /// At the uplink, before there is a socket buffer.
+    pub fn uplink_xdp() -> Self {
+        Self { hook: Hook::UplinkXdp, ..Self::uplink() }
     }
 
     /// `struct __sk_buff` (include/uapi/linux/bpf.h), the fields that a test run accepts.

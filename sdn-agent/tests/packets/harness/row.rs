@@ -20,6 +20,9 @@ use super::world::{self, Actor, Cast, Family};
 const OK: i32 = 0;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
+/// `XDP_DROP` and `XDP_PASS` (include/uapi/linux/bpf.h).
+const XDP_DROP: i32 = 1;
+const XDP_PASS: i32 = 2;
 
 /// A row of a table.
 pub struct Row {
@@ -149,6 +152,11 @@ impl Row {
     /// A packet comes in by the uplink.
     pub fn uplink(self, packet: Packet) -> Sent {
         self.sent(At::uplink(), packet)
+    }
+
+    /// A packet anywhere.
+    pub fn at(self, at: At, packet: Packet) -> Sent {
+        self.sent(at, packet)
     }
 
     /// A frame anywhere.
@@ -287,6 +295,11 @@ impl Expected {
         if outcome.verdict != verdict {
             return Err(format!("{} instead of {}", name(&outcome.verdict), name(&verdict)));
         }
+        let action = match (at.hook, action) {
+            (Hook::UplinkXdp, OK) => XDP_PASS,
+            (Hook::UplinkXdp, SHOT) => XDP_DROP,
+            _ => action,
+        };
         if outcome.action != action {
             return Err(format!("{}, but action {} instead of {action}", name(&verdict), outcome.action));
         }
@@ -329,7 +342,7 @@ impl Expected {
                 };
                 let direction = match at.hook {
                     Hook::PodOut | Hook::HostOut => Direction::Egress,
-                    Hook::OverlayIn | Hook::UplinkIn => Direction::Ingress,
+                    Hook::OverlayIn | Hook::UplinkIn | Hook::UplinkXdp => Direction::Ingress,
                 };
                 let key = DropKey {
                     reason: *reason as u16,
