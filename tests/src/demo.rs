@@ -8,6 +8,8 @@ use anyhow::Result;
 
 use crate::family::IpFamily;
 use crate::lab::Lab;
+use crate::probe::names::Transport;
+use crate::survey::names::{NameKind, Names, Withdrawal};
 use crate::survey::{self, Count, Path, Survey};
 use crate::table::Table;
 
@@ -25,7 +27,10 @@ pub fn show(lab: &Lab) -> Result<bool> {
     println!("{} questions asked in {:.1} s\n", survey.checked.len(), began.elapsed().as_secs_f32());
     println!("{}\n", paths_table(&survey));
     println!("{}\n", drops_table(&survey));
-    let faults = survey.faults();
+    let names = survey::names::survey(lab)?;
+    show_names(&names);
+    let mut faults = survey.faults();
+    faults.extend(names.faults());
     for fault in faults.iter().take(MOST_FAULTS) {
         println!("NOT AS EXPECTED  {fault}");
     }
@@ -83,6 +88,36 @@ fn paths_table(survey: &Survey) -> Table {
         let [tcp, udp, ping] = KINDS.map(cell);
         let result = if survey.is_well(path, family) { "ok" } else { "FAILED" };
         table.row([path.to_string(), family.to_string(), tcp, udp, ping, path.expectation().into(), result.into()]);
+    }
+    table
+}
+
+fn show_names(names: &Names) {
+    if names.checked.is_empty() {
+        println!("no name was asked for: no pod was told of a name server\n");
+        return;
+    }
+    println!("{}\n", names_table(names));
+    let well = names.resolved.iter().filter(|resolution| resolution.fault.is_none()).count();
+    println!("getaddrinfo in pods: {well} of {} names found", names.resolved.len());
+    for Withdrawal { endpoint, name, node, took } in &names.withdrawn {
+        let took = took.map_or("not gone".into(), |took| format!("gone {:.0} ms later", took.as_secs_f64() * 1e3));
+        println!("{endpoint} stopped being ready: from {name}, as asked for on {node}, it was {took}");
+    }
+    println!();
+}
+
+fn names_table(names: &Names) -> Table {
+    let mut rows: BTreeMap<(NameKind, IpFamily), BTreeMap<Transport, Count>> = BTreeMap::new();
+    for ((kind, family, over), count) in names.counts() {
+        rows.entry((kind, family)).or_default().insert(over, count);
+    }
+    let mut table = Table::new(["NAME", "SERVER", "UDP", "TCP", "EXPECTED", "RESULT"]);
+    for ((kind, family), counts) in rows {
+        let cell = |over| counts.get(&over).map_or("-".into(), |count| format!("{}/{}", count.well, count.tried));
+        let [udp, tcp] = [Transport::Udp, Transport::Tcp].map(cell);
+        let result = if counts.values().all(|count| count.well == count.tried) { "ok" } else { "FAILED" };
+        table.row([kind.to_string(), family.to_string(), udp, tcp, kind.expectation().into(), result.into()]);
     }
     table
 }

@@ -62,7 +62,7 @@ impl Node {
         let lab = parts.claim.dir();
         let cgroup = lab.cgroup()?.child(&name)?;
         let net = parts.underlay.add_node(index)?;
-        let mount = filesystem::make(lab, &net, &cgroup)?;
+        let mount = filesystem::make(lab, &net, &cgroup, &parts.underlay.resolv_conf())?;
         let files = Files {
             net: parts.claim.keep_namespace(&format!("{name}.net"), &net)?,
             mount: parts.claim.keep_namespace(&format!("{name}.mnt"), &mount)?,

@@ -11,6 +11,7 @@ use sdn_cluster::model::{self, ContainerPort, Labels, PodKey, PodPhase, Protocol
 
 use crate::family::IpFamily;
 use crate::kubelet::runtime::PodSandbox;
+use crate::node::filesystem::RESOLV_CONF;
 use crate::node::{Node, command_of, stdout_of};
 use crate::record::PodRecord;
 use crate::sandbox::Sandbox;
@@ -189,6 +190,18 @@ impl Pod {
         stdout_of(&self.exec(command)?).with_context(|| format!("in the pod {}", self.key))
     }
 
+    /// Whether its CNI result said who knows names, so that it does not ask those whom its node asks.
+    pub fn has_names(&self) -> bool {
+        self.state().network.as_ref().is_some_and(|network| network.mount_file().is_some())
+    }
+
+    /// The name servers in its `/etc/resolv.conf`, in their order.
+    pub fn name_servers(&self) -> Result<Vec<IpAddr>> {
+        let text = self.within(|| std::fs::read_to_string(RESOLV_CONF).context("read a pod's resolv.conf"))?;
+        let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
+        servers.map(|server| server.parse().with_context(|| format!("understand the name server {server}"))).collect()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, PodState> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -211,6 +224,7 @@ impl Pod {
             host_network: state.object.host_network,
             ready: state.object.ready,
             net: state.network.as_ref().map(|network| network.file().to_owned()),
+            mount: state.network.as_ref().and_then(|network| network.mount_file()).map(std::path::Path::to_owned),
             cgroup: cgroup.map(|cgroup| cgroup.path().to_owned()).unwrap_or_default(),
             served,
             problems: state.problems.clone(),

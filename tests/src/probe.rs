@@ -3,6 +3,7 @@
 //! Each is one try, to be made on a thread inside a network namespace (see [`crate::sandbox::Sandbox::within_async`]), so that a
 //! lost packet shows.
 
+pub mod names;
 mod ping;
 
 use std::fmt;

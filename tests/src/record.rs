@@ -89,6 +89,9 @@ pub struct PodRecord {
     pub ready: bool,
     /// Its network namespace's file, in its node's mount namespace; none on the host's network.
     pub net: Option<PathBuf>,
+    /// Its mount namespace's file, there too; none if it has its node's file systems.
+    #[serde(default)]
+    pub mount: Option<PathBuf>,
     /// Its cgroup's directory.
     pub cgroup: PathBuf,
     /// The ports on which a stand-in answers, as `80/TCP`.

@@ -89,6 +89,11 @@ impl Sandbox {
         Self { net, ..self.clone() }
     }
 
+    /// The same network and cgroup, other file systems.
+    pub fn in_mount(&self, mount: Namespace) -> Self {
+        Self { mount: Some(mount), ..self.clone() }
+    }
+
     /// Its network namespace.
     pub fn net(&self) -> &Namespace {
         &self.net

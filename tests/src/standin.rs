@@ -4,7 +4,7 @@
 //! own runtime, so that two hundred pods cost two hundred sockets and not two hundred processes.
 
 mod http;
-mod udp;
+pub(crate) mod udp;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,9 +72,9 @@ pub struct StandIn {
 
 /// Both ends of what a stand-in was asked over.
 #[derive(Debug, Clone, Copy)]
-struct Ends {
-    client: SocketAddr,
-    server: SocketAddr,
+pub(crate) struct Ends {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
 }
 
 // === impl Identity ===
@@ -108,7 +108,7 @@ impl StandIn {
             }
             Protocol::Udp => {
                 let socket = sandbox.within(|| Ok(std::net::UdpSocket::bind(all)?)).context(opened)?;
-                udp::serve(socket, runtime, who)?
+                udp::serve(socket, runtime, move |_, ends| Some(Answer::new(&who, ends, None).to_json()))?
             }
             Protocol::Sctp => anyhow::bail!("{opened}: stand-ins do not speak SCTP"),
         };

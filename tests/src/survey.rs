@@ -4,6 +4,7 @@
 //! must not be answered have to show up in the agents' own drop counts, under the right reason.
 
 mod drops;
+pub mod names;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

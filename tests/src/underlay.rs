@@ -108,6 +108,11 @@ impl Underlay {
         &self.switch
     }
 
+    /// The resolv.conf of hosts here: the outside host knows the names of the internet.
+    pub fn resolv_conf(&self) -> String {
+        self.family.each().iter().map(|family| format!("nameserver {}\n", internet_address(*family))).collect()
+    }
+
     /// Makes the outside host.
     pub fn add_outside(&self) -> Result<Namespace> {
         let outside = new_host_namespace()?;

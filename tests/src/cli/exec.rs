@@ -85,10 +85,11 @@ fn sandbox(lab: &LabDir, record: &Record, target: &Target<'_>) -> Result<Sandbox
             let Some(net) = &pod.net else {
                 bail!("the pod {key} is not up: {}", pod.problems.join("; "));
             };
-            // Its file is in its node's mount namespace only.
+            // The files are in its node's mount namespace only.
             let node = node_sandbox(node, &pod.cgroup)?;
-            let net = node.within(|| Namespace::open(net))?;
-            Ok(node.in_net(net))
+            let pod_net = node.in_net(node.within(|| Namespace::open(net))?);
+            let Some(mount) = &pod.mount else { return Ok(pod_net) };
+            Ok(pod_net.in_mount(node.within(|| Namespace::open(mount))?))
         }
     }
 }

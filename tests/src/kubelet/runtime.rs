@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::node::Node;
+use crate::node::filesystem::{self, PodFiles};
 use crate::sandbox::Sandbox;
 use crate::underlay::new_pod_namespace;
 
@@ -28,6 +29,8 @@ pub struct PodSandbox {
     container_id: String,
     file: PathBuf,
     sandbox: Sandbox,
+    /// Its file systems; its node's if `None`.
+    files: Option<PodFiles>,
     /// The result of ADD, which the plugin wants to see again.
     result: serde_json::Value,
     addresses: Vec<IpAddr>,
@@ -49,6 +52,20 @@ struct Attachment<'a> {
 struct CniResult {
     #[serde(default)]
     ips: Vec<CniAddress>,
+    #[serde(default)]
+    dns: Dns,
+}
+
+/// How names are resolved in a pod: the field `dns` of a plugin's result.
+#[derive(Debug, Default, Deserialize)]
+struct Dns {
+    #[serde(default)]
+    nameservers: Vec<IpAddr>,
+    domain: Option<String>,
+    #[serde(default)]
+    search: Vec<String>,
+    #[serde(default)]
+    options: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,8 +92,15 @@ impl PodSandbox {
         let sandbox = node.pod_sandbox(net.clone(), &format!("{}_{}", pod.namespace, pod.name))?;
         // The name that containerd gives.
         let file = node.bind_netns(&format!("cni-{}", &container_id[..16]), &net)?;
-        let mut made =
-            Self { container_id, file, sandbox, result: json!(null), addresses: vec![], added_in: Duration::ZERO };
+        let mut made = Self {
+            container_id,
+            file,
+            sandbox,
+            files: None,
+            result: json!(null),
+            addresses: vec![],
+            added_in: Duration::ZERO,
+        };
         match made.connect(plugin, node, pod) {
             Ok(()) => Ok(made),
             Err(error) => {
@@ -92,8 +116,9 @@ impl PodSandbox {
         let ended = cgroup.map_or(Ok(()), |cgroup| cgroup.kill());
         let disconnected = self.attachment(plugin, node, pod).call("DEL", &configuration());
         let unbound = node.unbind_netns(&self.file);
+        let forgotten = self.files.as_ref().map_or(Ok(()), |files| filesystem::remove_for_pod(node.sandbox(), files));
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.remove());
-        ended.and(disconnected.map(drop)).and(unbound).and(removed)
+        ended.and(disconnected.map(drop)).and(unbound).and(forgotten).and(removed)
     }
 
     /// CNI CHECK.
@@ -123,6 +148,11 @@ impl PodSandbox {
         &self.file
     }
 
+    /// Its mount namespace's file, on its node; none if it has its node's.
+    pub fn mount_file(&self) -> Option<&Path> {
+        self.files.as_ref().map(|files| files.file.as_path())
+    }
+
     /// Its namespaces and cgroup.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
@@ -136,11 +166,35 @@ impl PodSandbox {
         let result = CniResult::deserialize(&self.result).context("understand the plugin's result")?;
         self.addresses = result.ips.into_iter().map(|ip| ip.address.addr()).collect();
         ensure!(!self.addresses.is_empty(), "the plugin reports no addresses: {}", self.result);
+        // As kubelet does for pods of dnsPolicy Default: without servers of their own they have their node's.
+        if !result.dns.nameservers.is_empty() {
+            let files = filesystem::make_for_pod(node.sandbox(), &self.container_id, &result.dns.resolv_conf())?;
+            self.sandbox = self.sandbox.in_mount(files.mount.clone());
+            self.files = Some(files);
+        }
         Ok(())
     }
 
     fn attachment<'a>(&'a self, plugin: &'a Path, node: &'a Node, pod: &'a model::Pod) -> Attachment<'a> {
         Attachment { plugin, node, container_id: &self.container_id, netns: &self.file, pod }
+    }
+}
+
+// === impl Dns ===
+
+impl Dns {
+    /// As resolv.conf(5) has it, in the order in which kubelet writes it.
+    fn resolv_conf(&self) -> String {
+        let list = |keyword: &str, words: &[String]| {
+            if words.is_empty() { String::new() } else { format!("{keyword} {}\n", words.join(" ")) }
+        };
+        let servers = self.nameservers.iter().map(|server| format!("nameserver {server}\n"));
+        // Of domain and search the later one counts.
+        let domain = self.domain.as_slice();
+        list("domain", domain)
+            + &list("search", &self.search)
+            + &servers.collect::<String>()
+            + &list("options", &self.options)
     }
 }
 
@@ -205,6 +259,10 @@ mod tests {
             result.ips.iter().map(|ip| ip.address.to_string()).collect::<Vec<_>>(),
             ["10.128.0.2/32", "fd01::2/128"]
         );
+        let result = r#"{"ips":[],"dns":{"nameservers":["172.30.0.10","fd02::a"],"domain":"x","search":["a.svc","svc"],"options":["ndots:5"]}}"#;
+        let result: CniResult = serde_json::from_str(result).unwrap();
+        let text = "domain x\nsearch a.svc svc\nnameserver 172.30.0.10\nnameserver fd02::a\noptions ndots:5\n";
+        assert_eq!((result.dns.resolv_conf().as_str(), Dns::default().resolv_conf().as_str()), (text, ""));
         let error: CniError = serde_json::from_str(r#"{"cniVersion":"1.1.0","code":11,"msg":"try again"}"#).unwrap();
         assert_eq!((error.code, &*error.msg, &*error.details), (11, "try again", ""));
     }

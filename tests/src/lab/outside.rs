@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::Premises;
 use crate::family::{Family, IpFamily};
+use crate::nameserver::NameServer;
 use crate::node::command_of;
 use crate::record::HostRecord;
 use crate::sandbox::Sandbox;
@@ -29,6 +30,7 @@ pub struct Outside {
     sandbox: Sandbox,
     family: Family,
     file: PathBuf,
+    names: NameServer,
     // Served until dropped.
     _stand_ins: Vec<StandIn>,
 }
@@ -43,12 +45,18 @@ impl Outside {
             .into_iter()
             .map(|(protocol, port)| StandIn::open(&sandbox, runtime, who.clone(), protocol, port))
             .collect::<Result<_>>()?;
-        Ok(Self { sandbox, family, file, _stand_ins: stand_ins })
+        let names = NameServer::open(&sandbox, runtime)?;
+        Ok(Self { sandbox, family, file, names, _stand_ins: stand_ins })
     }
 
     /// Its address "on the internet".
     pub fn address(&self, family: IpFamily) -> IpAddr {
         internet_address(family)
+    }
+
+    /// Its name server, which all nodes ask.
+    pub fn names(&self) -> &NameServer {
+        &self.names
     }
 
     /// Its network and cgroup; it has the machine's file systems.

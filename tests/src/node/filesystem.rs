@@ -4,6 +4,7 @@
 //! is changed.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -27,8 +28,24 @@ pub const NETNS_DIR: &str = "/run/netns";
 /// Where the written parts of the copied trees are.
 const WRITTEN: &str = "/run/node";
 
-/// Makes the mount namespace of a node whose network namespace is `net` and whose cgroup is `cgroup`.
-pub fn make(lab: &LabDir, net: &Namespace, cgroup: &Cgroup) -> Result<Namespace> {
+/// Where a node keeps what its pods have of their own, a directory each.
+const PODS: &str = "/run/pods";
+
+/// Where everybody looks for name servers.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// What a pod has of its own on its node.
+#[derive(Debug)]
+pub struct PodFiles {
+    /// Its mount namespace.
+    pub mount: Namespace,
+    /// A file of it, in the node's mount namespace.
+    pub file: PathBuf,
+}
+
+/// Makes the mount namespace of a node whose network namespace is `net` and whose cgroup is `cgroup`. Names are resolved
+/// there as `resolv_conf` says.
+pub fn make(lab: &LabDir, net: &Namespace, cgroup: &Cgroup, resolv_conf: &str) -> Result<Namespace> {
     // A sysfs shows the devices of the network namespace of whoever mounts it: so from inside.
     Sandbox::from(net.clone()).within(|| {
         unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
@@ -37,8 +54,54 @@ pub fn make(lab: &LabDir, net: &Namespace, cgroup: &Cgroup) -> Result<Namespace>
         mount_sys(cgroup)?;
         mount_run(lab)?;
         copy_on_write()?;
+        replace_resolv_conf(resolv_conf)?;
         Namespace::open(Path::new("/proc/thread-self/ns/mnt"))
     })
+}
+
+/// Makes the file systems of the pod whose sandbox is called `id`: those of `node` with another resolv.conf. Nothing is
+/// left of them on failure.
+pub fn make_for_pod(node: &Sandbox, id: &str, resolv_conf: &str) -> Result<PodFiles> {
+    let place = Path::new(PODS).join(id);
+    let (text, file) = (place.join("resolv.conf"), place.join("mnt"));
+    let made = node.within(|| {
+        make_dir(&place)?;
+        fs::write(&text, resolv_conf).with_context(|| format!("write {}", text.display()))?;
+        File::create_new(&file).with_context(|| format!("make {}", file.display()))?;
+        unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+        // With them the networks of all pods of the node would live as long as this one.
+        umount2(NETNS_DIR, MntFlags::MNT_DETACH).context("forget the networks of other pods")?;
+        attach(Some(&text), Path::new(RESOLV_CONF), MsFlags::MS_BIND)?;
+        Namespace::open(Path::new("/proc/thread-self/ns/mnt"))
+    });
+    let kept = made.and_then(|mount| {
+        node.within(|| attach(Some(&mount.path()), &file, MsFlags::MS_BIND))?;
+        Ok(mount)
+    });
+    match kept {
+        Ok(mount) => Ok(PodFiles { mount, file }),
+        Err(error) => {
+            node.within(|| Ok(fs::remove_dir_all(&place)?)).ok();
+            Err(error)
+        }
+    }
+}
+
+/// Takes them away again.
+pub fn remove_for_pod(node: &Sandbox, files: &PodFiles) -> Result<()> {
+    node.within(|| {
+        umount2(&files.file, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", files.file.display()))?;
+        let place = files.file.parent().context("a pod's files without a directory")?;
+        fs::remove_dir_all(place).with_context(|| format!("remove {}", place.display()))
+    })
+}
+
+/// On machines it often is a link into /run, or mounted there by somebody.
+fn replace_resolv_conf(text: &str) -> Result<()> {
+    match fs::remove_file(RESOLV_CONF) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove the machine's resolv.conf"),
+        _ => fs::write(RESOLV_CONF, text).context("write the node's resolv.conf"),
+    }
 }
 
 /// Unmounts what labs (this one and others) keep their namespaces on: copies of those mounts would keep them alive.
@@ -68,9 +131,12 @@ fn mount_run(lab: &LabDir) -> Result<()> {
     let published = File::open(&manifests).with_context(|| format!("open {}", manifests.display()))?;
     let published = OwnedFd::from(published);
     mount_new("tmpfs", Path::new("/run"), Some("mode=755"))?;
-    for place in [manifests.as_path(), Path::new(NETNS_DIR), Path::new("/run/lock"), Path::new("/run/culvert")] {
+    let places = [NETNS_DIR, PODS, "/run/lock", "/run/culvert"].map(Path::new);
+    for place in places.into_iter().chain([manifests.as_path()]) {
         make_dir(place)?;
     }
+    // On a mount of its own, so that one unmount forgets all.
+    mount_new("tmpfs", Path::new(NETNS_DIR), Some("mode=755"))?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", published.as_raw_fd()));
     attach(Some(&source), &manifests, MsFlags::MS_BIND)?;
     attach(None, &manifests, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)

@@ -5,7 +5,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use nix::libc::in6_pktinfo;
@@ -17,25 +16,30 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::{Answer, Ends, Identity};
+use super::Ends;
 
 /// A datagram received: from whom, and at which of our addresses.
 struct Received {
+    text: Vec<u8>,
     client: SockaddrIn6,
     at: in6_pktinfo,
 }
 
-/// Answers on `socket`, which is an IPv6 one, until the task is aborted.
-pub fn serve(socket: std::net::UdpSocket, runtime: &Handle, who: Arc<Identity>) -> Result<JoinHandle<()>> {
+/// Answers on `socket`, which is an IPv6 one, what `answer` makes of each datagram, until the task is aborted.
+pub fn serve(
+    socket: std::net::UdpSocket,
+    runtime: &Handle,
+    answer: impl Fn(&[u8], Ends) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> Result<JoinHandle<()>> {
     socket.set_nonblocking(true).context("make a UDP socket non-blocking")?;
     setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).context("ask for IPV6_PKTINFO")?;
     let port = socket.local_addr().context("read a UDP socket's port")?.port();
     let _inside = runtime.enter();
     let socket = UdpSocket::from_std(socket).context("hand a UDP socket to the runtime")?;
-    Ok(runtime.spawn(converse(socket, port, who)))
+    Ok(runtime.spawn(converse(socket, port, answer)))
 }
 
-async fn converse(socket: UdpSocket, port: u16, who: Arc<Identity>) {
+async fn converse(socket: UdpSocket, port: u16, answer: impl Fn(&[u8], Ends) -> Option<Vec<u8>>) {
     loop {
         // Errors of earlier answers (a client that is gone, no route back) come back here: they concern one client only.
         let Ok(received) = socket.async_io(Interest::READABLE, || receive(&socket)).await else { continue };
@@ -44,7 +48,7 @@ async fn converse(socket: UdpSocket, port: u16, who: Arc<Identity>) {
             client: SocketAddr::from((received.client.ip(), received.client.port())),
             server: SocketAddr::from((asked, port)),
         };
-        let answer = Answer::new(&who, ends, None).to_json();
+        let Some(answer) = answer(&received.text, ends) else { continue };
         socket.async_io(Interest::WRITABLE, || send(&socket, &received, &answer)).await.ok();
     }
 }
@@ -58,8 +62,9 @@ fn receive(socket: &UdpSocket) -> io::Result<Received> {
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(info),
         _ => None,
     });
-    match (message.address, at) {
-        (Some(client), Some(at)) => Ok(Received { client, at }),
+    let (client, length) = (message.address, message.bytes);
+    match (client, at) {
+        (Some(client), Some(at)) => Ok(Received { text: datagram[..length].to_vec(), client, at }),
         _ => Err(io::Error::other("a datagram without its addresses")),
     }
 }

@@ -11,6 +11,7 @@ fn record(pods: &[&str]) -> Record {
         host_network: false,
         ready: true,
         net: None,
+        mount: None,
         cgroup: PathBuf::new(),
         served: vec![],
         problems: vec![],
