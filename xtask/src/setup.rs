@@ -16,8 +16,10 @@ use crate::toolchain::{Compiler, Core, LLVM_MAJOR, Linker, Missing};
 /// What the tools are wanted for: each purpose adds to what everyone needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// Building, tests and demo.
+    /// Building and demo.
     Base,
+    /// `cargo xtask test`, besides.
+    Test,
     /// `cargo xtask bench`, besides.
     Bench,
     /// `cargo xtask lint`, besides.
@@ -33,7 +35,7 @@ struct Tool {
     purpose: Purpose,
 }
 
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 10] = [
     Tool {
         command: "ip",
         package: "iproute2",
@@ -42,6 +44,8 @@ const TOOLS: [Tool; 8] = [
     },
     Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purpose: Purpose::Base },
     Tool { command: "curl", package: "curl", reason: "tests ask the router with it", purpose: Purpose::Base },
+    Tool { command: "dig", package: "bind9-dnsutils", reason: "tests look names up with it", purpose: Purpose::Test },
+    Tool { command: "kdig", package: "knot-dnsutils", reason: "tests look names up with it", purpose: Purpose::Test },
     Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purpose: Purpose::Bench },
     Tool { command: "dnsperf", package: "dnsperf", reason: "asks resolvers", purpose: Purpose::Bench },
     Tool { command: "knotd", package: "knot", reason: "a DNS server to compare with", purpose: Purpose::Bench },
@@ -71,9 +75,9 @@ struct Findings {
 /// The task: everything is listed.
 pub fn run() -> Result<ExitCode> {
     console::heading("What building, testing and trying Culvert needs");
-    let findings = Findings::gather(Purpose::Base);
+    let findings = Findings::gather(Purpose::Test);
     findings.print();
-    provide(findings, Purpose::Base)?;
+    provide(findings, Purpose::Test)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,7 +122,7 @@ impl Findings {
         let compiler = self.compiler.as_ref().map(|found| format!("{} ({})", found.version, found.rustc.display()));
         let linker = self.linker.as_ref().map(|found| format!("{} ({})", found.version, found.path.display()));
         let mut lines = vec![("compiler for eBPF", compiler), ("linker for eBPF", linker)];
-        for tool in TOOLS.iter().filter(|tool| tool.purpose == Purpose::Base) {
+        for tool in TOOLS.iter().filter(|tool| matches!(tool.purpose, Purpose::Base | Purpose::Test)) {
             let absent = self.absent.iter().any(|other| other.command == tool.command);
             if !absent {
                 lines.push((tool.command, Ok(tool.reason.to_owned())));

@@ -40,7 +40,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
-    setup::ensure(Purpose::Base)?;
+    setup::ensure(Purpose::Test)?;
     let workspace = Workspace::find()?;
     workspace.build_layout_next(Profile::Dev)?;
     let (binaries, messages) = workspace.build_with_tests()?;
