@@ -3,7 +3,7 @@
 use aya_ebpf::maps::{HashMap, LruHashMap, lpm_trie::Key};
 use sdn_common::{
     Addr4, Addr6, Address, Be16, Endpoint, FamilyState, Flow, FlowKey, Fragment, FragmentKey, Identity, Masquerade,
-    MasqueradeKey, NodeState, Peer,
+    MasqueradeKey, NodeState, Peer, event::Scratch,
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     frame::{Frame, Plain},
     maps,
     packet::Packet,
-    parse,
+    parse, policy,
     verdict::Stage,
 };
 
@@ -36,6 +36,8 @@ pub trait Family: Sized + 'static {
 
     /// Reads the IP header and, for IPv6, the extension headers: fills `packet` up to the transport header.
     fn parse<F: Frame>(frame: &F, packet: &mut Packet<Self>) -> Stage<()>;
+    /// See [`policy::judge`].
+    fn judge(packet: *mut Scratch) -> u32;
     /// Host subnet look-up, longest prefix first.
     fn subnet(address: Self::Address) -> Option<u32>;
     /// What policies know an address outside the cluster by, if any speaks of it.
@@ -124,6 +126,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn judge(packet: *mut Scratch) -> u32 {
+        policy::policy_judge_v4(packet)
+    }
+
+    #[inline(always)]
     fn subnet(address: Addr4) -> Option<u32> {
         maps::SUBNETS_V4.get(Key::new(32, address)).copied()
     }
@@ -182,6 +189,11 @@ impl Family for V6 {
     #[inline(always)]
     fn parse<F: Frame>(frame: &F, packet: &mut Packet<Self>) -> Stage<()> {
         parse::v6::headers(frame, packet)
+    }
+
+    #[inline(always)]
+    fn judge(packet: *mut Scratch) -> u32 {
+        policy::policy_judge_v6(packet)
     }
 
     #[inline(always)]

@@ -1,11 +1,13 @@
 //! NetworkPolicy: may this flow be? Asked when it opens, and once more when the answer may have changed (decision 7 of the
 //! design). What the sets say was resolved by the compiler: here entries are looked up, the first hit decides.
 
-use sdn_common::{Author, Be16, Direction, Endpoint, Identity, Node, Reason, Rule, RuleKey, SetId, SetRef, Side};
+use sdn_common::{
+    Author, Be16, Direction, Endpoint, Identity, Node, Reason, Rule, RuleKey, SetId, SetRef, Side, event::Scratch,
+};
 
 use crate::{
     conntrack,
-    family::{Family, IpHeader, protocol},
+    family::{Family, IpHeader, V4, V6, protocol},
     hook, maps,
     packet::{Packet, tcp},
     resolver,
@@ -33,6 +35,36 @@ pub fn sets(opener: Option<&Endpoint>, answerer: Option<&Endpoint>) -> [SetId; 2
 /// either direction allows is let through, and [`Packet::backwards`] says which it was.
 #[inline(always)]
 pub fn judge<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
+    const { assert!(size_of::<Packet<F>>() <= size_of::<Scratch>()) };
+    End::from_word(F::judge(core::ptr::from_mut(packet).cast()))
+}
+
+/// [`judge`] for IPv4, a function that the verifier looks at once, on its own; see [`policy_look_up`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn policy_judge_v4(packet: *mut Scratch) -> u32 {
+    apart::<V4>(packet)
+}
+
+/// [`judge`] for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn policy_judge_v6(packet: *mut Scratch) -> u32 {
+    apart::<V6>(packet)
+}
+
+#[inline(always)]
+fn apart<F: Family>(packet: *mut Scratch) -> u32 {
+    // For the verifier, which knows of such a function's argument only that it is that large, or null.
+    if packet.is_null() {
+        return End::word(Err(End::drop(Reason::HelperFailed)));
+    }
+    // SAFETY: `judge` hands over a packet that is its caller's alone.
+    End::word(either(unsafe { &mut *packet.cast::<Packet<F>>() }))
+}
+
+#[inline(always)]
+fn either<F: Family>(packet: &mut Packet<F>) -> Stage<()> {
     let endpoint = packet.endpoint;
     let verdict = flow(packet);
     if verdict.is_ok() || !packet.midstream {

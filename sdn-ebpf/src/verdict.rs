@@ -63,6 +63,24 @@ impl End {
         }
     }
 
+    /// A stage's outcome as one word, for functions that can answer with nothing else: 0 goes on.
+    #[inline(always)]
+    pub fn word(end: Stage<()>) -> u32 {
+        match end {
+            Ok(()) => 0,
+            Err(end) => end.0.get(),
+        }
+    }
+
+    /// Back from [`End::word`].
+    #[inline(always)]
+    pub fn from_word(word: u32) -> Stage<()> {
+        match NonZeroU32::new(word) {
+            None => Ok(()),
+            Some(word) => Err(Self(word)),
+        }
+    }
+
     /// Number of the reason.
     #[inline(always)]
     fn reason(self) -> u16 {

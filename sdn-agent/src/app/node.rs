@@ -1,7 +1,7 @@
 //! The node role: what is started, with what, in which order.
 //!
 //! ```text
-//! doors → capabilities → writer lock → this machine → cluster → node and uplink → culvert0 → programs → leases → apply → DNS → CNI
+//! doors → capabilities → writer lock → this machine → cluster → node and uplink → culvert0 → leases → DNS → programs → apply → CNI
 //! ```
 //!
 //! It ends in the reverse order, and leaves the dataplane behind: pinned, attached, forwarding. What is not reached yet is said by
@@ -233,12 +233,24 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
     let Derived { subnets, mtu } = derive::follow(node, uplink.uplink.clone(), config, &tasks);
     let _ = agent.mtu.set(mtu.clone());
 
-    let dataplane = Dataplane::open(&Options { pins, record: false, xdp: config.uplink_xdp.unwrap_or_default() })?;
     let leases = Leases::open(&config.paths.leases(), &subnets.borrow())?;
     let _ = agent.leases.set(leases.clone());
-    let snapshots = cluster.snapshots.clone();
-    let own = uplink.uplink.borrow().addresses.iter().map(IpNet::addr).collect();
-    let heartbeat = dataplane.pins().clone();
+    // Before the programs, whose loading takes the kernel a second or two: the ones that run send questions here all the time.
+    let resolver = match config.dns.addresses.is_empty() {
+        true => None,
+        false => Some(Resolver::start(resolver::Start {
+            config,
+            sockets: dns,
+            snapshots: cluster.snapshots.clone(),
+            leases: leases.clone(),
+            own: uplink.uplink.borrow().addresses.iter().map(IpNet::addr).collect(),
+            pins: pins.clone(),
+        })?),
+    };
+    if let Some(resolver) = &resolver {
+        let _ = agent.resolver.set(Arc::clone(resolver));
+    }
+    let dataplane = open_dataplane(config, pins).await?;
     let (handle, applying) = apply::spawn(apply::Start {
         dataplane,
         settings: Settings::from(config.as_ref()),
@@ -258,21 +270,6 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
 
     let cluster_snapshots = cluster.snapshots;
     let forwarding = derive::forwarding(&handle, readiness, &tasks);
-    // After the programs have their maps, and before pods are told of it.
-    let resolver = match config.dns.addresses.is_empty() {
-        true => None,
-        false => Some(Resolver::start(resolver::Start {
-            config,
-            sockets: dns,
-            snapshots,
-            leases: leases.clone(),
-            own,
-            pins: &heartbeat,
-        })?),
-    };
-    if let Some(resolver) = &resolver {
-        let _ = agent.resolver.set(Arc::clone(resolver));
-    }
     let pod_dns: PodDns = resolver.as_ref().map_or_else(
         || -> PodDns { Arc::new(|_, _| sdn_cni::protocol::Dns::default()) },
         |resolver| resolver.pod_dns(config),
@@ -288,6 +285,14 @@ async fn start(config: &Arc<Config>, agent: &Arc<Agent<Handle>>, dns: sdn_dns::S
     let server = Server::new(leases, Arc::new(handle), server, Arc::clone(&agent.counters));
     install::spawn(config, forwarding, readiness, &tasks);
     Ok(Node { server, resolver, tasks, _lock: lock })
+}
+
+/// Loads the programs, beside what else the role does meanwhile.
+async fn open_dataplane(config: &Config, pins: PinDirectory) -> Result<Dataplane, Error> {
+    let options = Options { pins, record: false, xdp: config.uplink_xdp.unwrap_or_default() };
+    let opened = tokio::task::spawn_blocking(move || Dataplane::open(&options)).await;
+    // Only a panic ends the task otherwise.
+    Ok(opened.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 
 /// The cluster as the manifests have it, and until they are read as it was last known.

@@ -51,9 +51,6 @@ pub enum ResolverError {
     /// Its sockets or its zone.
     #[error(transparent)]
     Server(#[from] sdn_dns::Error),
-    /// The map of its beat.
-    #[error("open the map HEARTBEAT: {0}")]
-    Map(std::io::Error),
     /// The thread of its beat.
     #[error("start the thread that beats: {0}")]
     Thread(std::io::Error),
@@ -72,8 +69,8 @@ pub struct Start<'a> {
     pub leases: Leases,
     /// The node's own addresses, from which its own processes ask.
     pub own: Vec<IpAddr>,
-    /// Where the map of the beat is.
-    pub pins: &'a PinDirectory,
+    /// Where the map of the beat is, or will be.
+    pub pins: PinDirectory,
 }
 
 /// Pods of the cluster and this node ask; nobody else.
@@ -111,13 +108,13 @@ impl Resolver {
         let handle = sdn_dns::start(settings, sockets, snapshots, forwarder.clone())?;
         handle.register_metrics(&mut registry);
         let resolver = Arc::new(Self { handle, forwarder, registry, stopped: AtomicBool::new(false) });
-        let map = pins.open_map("HEARTBEAT").map_err(ResolverError::Map)?;
         let beating = Arc::downgrade(&resolver);
         let beat = move || {
-            let mut domains = Arc::default();
+            let (mut map, mut domains) = (None, Arc::default());
             // It ends with the resolver.
             while let Some(resolver) = beating.upgrade().filter(|resolver| !resolver.stopped.load(Ordering::Relaxed)) {
-                resolver.beat(&map, &mut domains);
+                map = map.or_else(|| pins.open_map("HEARTBEAT").ok());
+                resolver.beat(map.as_ref(), &mut domains);
                 drop(resolver);
                 thread::sleep(BEAT);
             }
@@ -127,8 +124,9 @@ impl Resolver {
     }
 
     /// Says that it lives, if it does, and follows the node's search domains.
-    fn beat(&self, map: &RawMap, domains: &mut Arc<Vec<String>>) {
-        if self.handle.is_healthy() {
+    fn beat(&self, map: Option<&RawMap>, domains: &mut Arc<Vec<String>>) {
+        // At the node's very first start, the map comes with the programs.
+        if let Some(map) = map.filter(|_| self.handle.is_healthy()) {
             let written = monotonic().map(|now| map.update(&0u32.to_ne_bytes(), bytes_of(&now), Update::Any));
             if let Some(Err(error)) = written {
                 tracing::warn!(%error, "cannot write the resolver's beat: another node's will be asked");
