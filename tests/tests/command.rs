@@ -110,6 +110,8 @@ fn a_lab_in_the_background_is_used_and_taken_down_by_other_commands() {
     let address = record["addresses"][0].as_str().unwrap();
     let ip = sdn_lab(&["exec", "--name", name, pod, "--", "ip", "-brief", "address", "show", "eth0"]).output().unwrap();
     assert!(said(&ip, 0).contains(address));
+    let names = sdn_lab(&["exec", "--name", name, pod, "--", "cat", "/etc/resolv.conf"]).output().unwrap();
+    assert!(said(&names, 0).contains("nameserver 172.30.0.10\n"), "the pod's, not its node's");
     let sdnctl = sdn_lab(&["exec", "--name", name, "node/node-1", "--", "sdnctl", "get", "nodes"]).output().unwrap();
     assert!(said(&sdnctl, 0).contains("node-2"));
     said(&sdn_lab(&["down", "--name", name]).output().unwrap(), 0);
