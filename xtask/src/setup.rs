@@ -32,25 +32,48 @@ struct Tool {
     command: &'static str,
     package: &'static str,
     reason: &'static str,
-    purpose: Purpose,
+    purposes: &'static [Purpose],
 }
+
+/// The purposes of what everyone needs.
+const EVERYONE: &[Purpose] = &[Purpose::Base, Purpose::Test, Purpose::Bench, Purpose::Lint];
 
 const TOOLS: [Tool; 10] = [
     Tool {
         command: "ip",
         package: "iproute2",
         reason: "tests look at namespaces, links and routes with it",
-        purpose: Purpose::Base,
+        purposes: EVERYONE,
     },
-    Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purpose: Purpose::Base },
-    Tool { command: "curl", package: "curl", reason: "tests ask the router with it", purpose: Purpose::Base },
-    Tool { command: "dig", package: "bind9-dnsutils", reason: "tests look names up with it", purpose: Purpose::Test },
-    Tool { command: "kdig", package: "knot-dnsutils", reason: "tests look names up with it", purpose: Purpose::Test },
-    Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purpose: Purpose::Bench },
-    Tool { command: "dnsperf", package: "dnsperf", reason: "asks resolvers", purpose: Purpose::Bench },
-    Tool { command: "knotd", package: "knot", reason: "a DNS server to compare with", purpose: Purpose::Bench },
-    Tool { command: "dnsmasq", package: "dnsmasq-base", reason: "a resolver to compare with", purpose: Purpose::Bench },
-    Tool { command: "unbound", package: "unbound", reason: "a resolver to compare with", purpose: Purpose::Bench },
+    Tool { command: "ping", package: "iputils-ping", reason: "demo and tests ping pods", purposes: EVERYONE },
+    Tool { command: "curl", package: "curl", reason: "tests ask the router with it", purposes: EVERYONE },
+    Tool {
+        command: "dig",
+        package: "bind9-dnsutils",
+        reason: "tests look names up with it",
+        purposes: &[Purpose::Test],
+    },
+    Tool {
+        command: "kdig",
+        package: "knot-dnsutils",
+        reason: "tests look names up with it",
+        purposes: &[Purpose::Test],
+    },
+    Tool { command: "iperf3", package: "iperf3", reason: "measures throughput", purposes: &[Purpose::Bench] },
+    Tool { command: "dnsperf", package: "dnsperf", reason: "asks resolvers", purposes: &[Purpose::Bench] },
+    Tool {
+        command: "knotd",
+        package: "knot",
+        reason: "a DNS server to compare with",
+        purposes: &[Purpose::Test, Purpose::Bench],
+    },
+    Tool {
+        command: "dnsmasq",
+        package: "dnsmasq-base",
+        reason: "a resolver to compare with",
+        purposes: &[Purpose::Bench],
+    },
+    Tool { command: "unbound", package: "unbound", reason: "a resolver to compare with", purposes: &[Purpose::Bench] },
 ];
 
 /// One thing to install.
@@ -75,9 +98,9 @@ struct Findings {
 /// The task: everything is listed.
 pub fn run() -> Result<ExitCode> {
     console::heading("What building, testing and trying Culvert needs");
-    let findings = Findings::gather(Purpose::Test);
+    let findings = Findings::gather(Purpose::Base);
     findings.print();
-    provide(findings, Purpose::Test)?;
+    provide(findings, Purpose::Base)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +128,7 @@ fn provide(findings: Findings, purpose: Purpose) -> Result<()> {
 
 impl Findings {
     fn gather(purpose: Purpose) -> Self {
-        let wanted = TOOLS.iter().filter(|tool| tool.purpose == Purpose::Base || tool.purpose == purpose);
+        let wanted = TOOLS.iter().filter(|tool| tool.purposes.contains(&purpose));
         let compiler = Compiler::find();
         let no_clippy =
             compiler.as_ref().is_ok_and(|found| found.core == Core::Precompiled && found.clippy().is_none());
@@ -122,7 +145,7 @@ impl Findings {
         let compiler = self.compiler.as_ref().map(|found| format!("{} ({})", found.version, found.rustc.display()));
         let linker = self.linker.as_ref().map(|found| format!("{} ({})", found.version, found.path.display()));
         let mut lines = vec![("compiler for eBPF", compiler), ("linker for eBPF", linker)];
-        for tool in TOOLS.iter().filter(|tool| matches!(tool.purpose, Purpose::Base | Purpose::Test)) {
+        for tool in TOOLS.iter().filter(|tool| tool.purposes.contains(&Purpose::Base)) {
             let absent = self.absent.iter().any(|other| other.command == tool.command);
             if !absent {
                 lines.push((tool.command, Ok(tool.reason.to_owned())));

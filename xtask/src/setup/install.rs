@@ -1,15 +1,18 @@
 //! The hands of `setup`: apt-get and cargo install.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Want;
-use crate::console;
+use crate::console::{self, Tone};
 use crate::privilege::{Privilege, executable};
 use crate::toolchain::{LINKER_VERSION, LLVM_MAJOR};
+
+/// Packages that start a service of their own when they are installed, and its unit: we want the program alone.
+const SERVICES: [(&str, &str); 2] = [("knot", "knot.service"), ("unbound", "unbound.service")];
 
 /// Installs packages in one go, then bpf-linker, which may need some of them.
 pub fn install(wants: &[Want]) -> Result<()> {
@@ -53,9 +56,24 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     };
     // An outdated list names files that the mirror no longer has.
     console::quietly("apt-get update", &mut apt(&["update"]))?;
+    for (_, unit) in SERVICES.iter().filter(|(package, _)| packages.contains(package)) {
+        keep_off(unit, privilege)?;
+    }
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(packages);
     console::quietly(&format!("apt-get install {}", packages.join(" ")), &mut apt(&arguments))
+}
+
+/// Masks a unit before its package comes, where there is systemd: it would take port 53, now and after every boot.
+fn keep_off(unit: &str, privilege: Privilege) -> Result<()> {
+    let mask = Path::new("/etc/systemd/system").join(unit);
+    // A link to /dev/null is there, too; somebody's own unit stays as it is.
+    if !Path::new("/run/systemd/system").is_dir() || mask.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    console::say(Tone::Quiet, format!("{unit} stays off: systemctl unmask {unit} undoes that"));
+    let mut command = privilege.command("systemctl", &[]);
+    console::quietly(&format!("systemctl mask {unit}"), command.args(["mask", unit]))
 }
 
 fn install_linker() -> Result<()> {
