@@ -26,7 +26,7 @@ use std::{
     net::{IpAddr, TcpListener, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -34,7 +34,7 @@ use std::{
 };
 use tokio::{
     runtime,
-    sync::{mpsc, watch},
+    sync::{Mutex as AsyncMutex, mpsc, watch},
     task::JoinSet,
 };
 
@@ -55,9 +55,10 @@ pub struct Handle<F> {
     stop: watch::Sender<bool>,
     lameduck: AtomicBool,
     /// Ends when the last query over UDP that waits for others is answered.
-    waiting: mpsc::Receiver<Infallible>,
-    threads: Vec<JoinHandle<()>>,
-    tasks: JoinSet<()>,
+    waiting: AsyncMutex<mpsc::Receiver<Infallible>>,
+    /// Taken by whoever stops the resolver.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    tasks: AsyncMutex<JoinSet<()>>,
 }
 
 /// How long queries that wait for others are waited for in turn. Clients give up after five seconds.
@@ -83,18 +84,20 @@ pub fn start<F: Forwarder>(
     let zone = engine.answerer.authority.zones.cluster.to_string();
     let collect = Arc::new(Collect { shared: engine.shared.clone(), threads: stats.clone(), zone });
     let (wait, waiting) = mpsc::channel(1);
-    let (lameduck, threads, tasks) = (AtomicBool::new(false), Vec::new(), JoinSet::new());
-    let mut handle = Handle { engine, collect, stop, lameduck, waiting, threads, tasks };
-    let engine = &handle.engine;
+    let (lameduck, waiting) = (AtomicBool::new(false), AsyncMutex::new(waiting));
+    let mut handle =
+        Handle { engine, collect, stop, lameduck, waiting, threads: Mutex::default(), tasks: AsyncMutex::default() };
+    let (engine, tasks) = (&handle.engine, handle.tasks.get_mut());
+    let threads = handle.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
     let (begin, begun) = watch::channel(false);
     let begun = Begun(begun);
-    handle.threads.push(start_index(engine, naming, snapshots, stopped.clone(), begin)?);
+    threads.push(start_index(engine, naming, snapshots, stopped.clone(), begin)?);
     for (number, (socket, stats)) in sockets.udp.into_iter().zip(stats).enumerate() {
-        handle.threads.push(udp::start(number, socket, engine.clone(), stats, wait.clone(), begun.clone())?);
+        threads.push(udp::start(number, socket, engine.clone(), stats, wait.clone(), begun.clone())?);
     }
     for listener in sockets.tcp {
         let serving = tcp::serve(listener, engine.clone(), tcp_limits, stopped.clone(), begun.clone())?;
-        handle.tasks.spawn(serving);
+        tasks.spawn(serving);
     }
     Ok(handle)
 }
@@ -221,7 +224,7 @@ impl<F: Forwarder> Handle<F> {
     /// Whether queries are answered: what `/health` says. True until the resolver has stopped, while it is a lame duck
     /// too.
     pub fn is_healthy(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.is_finished())
+        self.threads().iter().all(|thread| !thread.is_finished())
     }
 
     /// Whether queries should be sent here: what `/ready` says. False before the cluster is known, and for a lame duck.
@@ -268,24 +271,30 @@ impl<F: Forwarder> Handle<F> {
         }
     }
 
-    /// Stops: queries that have come are answered, connections are closed when theirs are.
-    pub async fn stop(mut self) {
+    /// Stops: queries that have come are answered, connections are closed when theirs are. What comes from now on waits in the
+    /// sockets for whoever has them next.
+    pub async fn stop(&self) {
         self.lameduck();
         self.signal_stop();
-        while self.tasks.join_next().await.is_some() {}
-        let threads = std::mem::take(&mut self.threads);
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
+        let threads = std::mem::take(&mut *self.threads());
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
         if joined.await.is_err() {
             tracing::warn!("a thread of the resolver could not be waited for");
         }
         // Nothing is ever sent: this ends with the last sender.
-        if tokio::time::timeout(DRAIN, self.waiting.recv()).await.is_err() {
+        if tokio::time::timeout(DRAIN, self.waiting.lock().await.recv()).await.is_err() {
             tracing::warn!("queries were not answered before the resolver stopped: upstreams did not answer in time");
         }
     }
 }
 
 impl<F> Handle<F> {
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn signal_stop(&self) {
         self.engine.shared.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);

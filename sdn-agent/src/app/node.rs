@@ -323,7 +323,7 @@ impl Node {
             () = self.tasks.failed() => tracing::error!("a part of the role has failed: starting over"),
         }
         if let Some(resolver) = self.resolver {
-            resolver.retire();
+            resolver.stop().await;
         }
     }
 }

@@ -192,10 +192,11 @@ impl Resolver {
         })
     }
 
-    /// Stops to beat, so that another node is asked from now on.
-    pub fn retire(&self) {
+    /// Stops: what was asked is answered, what is asked from now on waits for the next resolver, or after a second without a beat
+    /// goes to another node's.
+    pub async fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.handle.lameduck();
+        self.handle.stop().await;
     }
 }
 

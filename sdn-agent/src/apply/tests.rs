@@ -281,12 +281,14 @@ async fn a_node_goes_after_what_refers_to_it() {
         })
         .await;
     let expected = [
+        // The node does not stand in for this one's resolver any more.
+        "epoch 2",
         "no peer 10.128.2.1",
         "no peer 10.128.2.2",
         "no peer 192.168.9.2",
         "no host subnet 10.128.2.0/23",
         "no tunnel from 192.168.9.2",
-        "epoch 2",
+        "epoch 3",
         "grace period",
         "no node number 1",
     ];
@@ -311,7 +313,7 @@ async fn a_nodes_number_is_kept_while_anything_refers_to_it() {
     bench.refuse(&[]);
     bench.now += Duration::from_secs(60);
     let log = names(&bench.pass().await);
-    assert_eq!(log, ["no peer 192.168.9.2", "epoch 3", "grace period", "no node number 1"]);
+    assert_eq!(log, ["no peer 192.168.9.2", "epoch 5", "grace period", "no node number 1"]);
 }
 
 #[tokio::test]
