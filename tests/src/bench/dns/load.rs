@@ -1,7 +1,6 @@
 //! dnsperf: who asks.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -56,7 +55,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    output: Option<thread::JoinHandle<std::io::Result<String>>>,
+    /// What it says: a file, because a reader would run beside the server, line by line.
+    output: NamedTempFile,
 }
 
 // === impl Queries ===
@@ -128,18 +128,14 @@ impl Running {
         if load.once {
             command.args(["-n", "1"]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let output = NamedTempFile::new().context("make a file for what dnsperf says")?;
+        let file = output.reopen().context("open the file for what dnsperf says")?;
+        command.stdin(Stdio::null()).stdout(file);
         let started = thread::spawn(move || {
             stay_on(CLIENTS)?;
             command.spawn().context("start dnsperf (Debian package dnsperf)")
         });
-        let mut child = started.join().map_err(|_| anyhow::anyhow!("the thread that starts dnsperf panicked"))??;
-        let output = child.stdout.take().map(|mut stdout| {
-            thread::spawn(move || {
-                let mut text = String::new();
-                stdout.read_to_string(&mut text).map(|_| text)
-            })
-        });
+        let child = started.join().map_err(|_| anyhow::anyhow!("the thread that starts dnsperf panicked"))??;
         Ok(Self { child, output })
     }
 
@@ -151,11 +147,10 @@ impl Running {
     }
 
     fn end(mut self) -> Result<Outcome> {
-        let output = self.output.take().context("dnsperf without output")?;
-        let text = output.join().map_err(|_| anyhow::anyhow!("the reader of dnsperf panicked"))?;
         let status = self.child.wait().context("wait for dnsperf")?;
         ensure!(status.success(), "dnsperf has failed: {status}");
-        Outcome::parse(&text.context("read what dnsperf says")?).context("understand what dnsperf says")
+        let text = std::fs::read_to_string(self.output.path()).context("read what dnsperf says")?;
+        Outcome::parse(&text).context("understand what dnsperf says")
     }
 }
 
